@@ -1,0 +1,82 @@
+"""One piece of work for everybody who wants the same thing at the same time.
+
+A flight is a task of its own: whoever joins waits for its outcome, and a client that leaves cancels nobody. If all have
+left it still ends, is stored, and its outcome is let go of.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from proxy.tasks import Tasks
+
+T = TypeVar("T")
+
+
+class Flight(Generic[T]):
+    """Work under way and the future of its outcome."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        """Of the purge log when it started: what was purged since must not be joined by later requests."""
+        self._outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.claimed = False
+        self.waiting = 0
+        """How many wait for the outcome at this moment."""
+
+    def land(self, outcome: T) -> None:
+        """The outcome is there; the work itself may go on (storing it, say)."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    async def outcome(self) -> T:
+        """Wait for it. Cancelling the wait leaves the flight alone."""
+        self.waiting += 1
+        try:
+            return await asyncio.shield(self._outcome)
+        finally:
+            self.waiting -= 1
+
+    def claim(self) -> bool:
+        """True for the first who asks: what can't be shared is theirs."""
+        claimed, self.claimed = self.claimed, True
+        return not claimed
+
+
+class Flights(Generic[T]):
+    """All flights of this process, by what they are for."""
+
+    def __init__(self, tasks: Tasks, failed: Callable[[BaseException], T]) -> None:
+        self._tasks = tasks
+        self._failed = failed
+        """Turns a defect in the work into an outcome, so that no one waits for ever."""
+        self._flights: dict[str, Flight[T]] = {}
+
+    def join(
+        self, key: str, epoch: int, work: Callable[[Flight[T]], Coroutine[Any, Any, None]]
+    ) -> tuple[Flight[T], bool]:
+        """The flight for `key`, and whether it was started by this call.
+
+        A flight that started before the last purge is left to those who are on it.
+        """
+        flight = self._flights.get(key)
+        if flight is not None and flight.epoch == epoch:
+            return flight, False
+        flight = self._flights[key] = Flight(epoch)
+        self._tasks.spawn(self._fly(key, flight, work), name=f"flight {key}")
+        return flight, True
+
+    async def _fly(
+        self, key: str, flight: Flight[T], work: Callable[[Flight[T]], Coroutine[Any, Any, None]]
+    ) -> None:
+        try:
+            await work(flight)
+        except BaseException as error:
+            flight.land(self._failed(error))
+            raise
+        finally:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+
+    def __len__(self) -> int:
+        return len(self._flights)

@@ -1,0 +1,385 @@
+"""The aiohttp lane: a client's connection, with a bound on every wait, and answers written as the API wrote them.
+
+aiohttp parses requests and keeps the order of answers; what it would add to a head (Server, Content-Type, Date) and the
+hour that it gives a half-sent one are replaced here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, cast
+
+import structlog
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from proxy import settings
+from proxy.messages import Answer, Incoming, problem
+from proxy.metrics import NO_ROUTE
+from proxy.policy.outcome import Handling, Outcome
+from proxy.tunnel import relay
+from proxy.upstream import ClientBodyError, Exchange
+from proxy.upstream_connection import UpstreamError
+from proxy.wire.fields import block, members
+from proxy.wire.response import ResponseHead
+
+log = structlog.get_logger(__name__)
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_REFUSED = Handling(outcome=Outcome.ERROR, detail="bad-request")
+
+
+class Observer(Protocol):
+    """Who is told of requests (metrics and the access log)."""
+
+    inflight: int
+
+    def answered(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
+        """An answer was written to its end, or as far as it went."""
+
+    def refused(self, kind: str) -> None:
+        """A request was malformed, too large or too slow."""
+
+
+@dataclass(slots=True)
+class Front:
+    """What all connections share. `limits` and `draining` may change at any time."""
+
+    answer: Callable[[Incoming], Any]
+    observer: Observer
+    limits: settings.Client
+    draining: bool = False
+    connections: int = 0
+
+
+class ClientServer(web.Server):
+    """Makes connections."""
+
+    def __init__(self, front: Front) -> None:
+        limits = front.limits
+        super().__init__(
+            self._no_request,
+            # A client that leaves ends its own stream at once; shared work is a task of its own and goes on.
+            handler_cancellation=True,
+            keepalive_timeout=limits.idle_timeout,
+            access_log=None,
+            auto_decompress=False,
+            max_line_size=limits.max_line,
+            max_field_size=limits.max_field,
+            max_headers=limits.max_fields,
+        )
+        self.front = front
+        self.request_factory = cast("Any", _Request)
+        self.request_handler = cast("Any", self._handle)
+
+    async def _no_request(self, request: web.BaseRequest) -> web.StreamResponse:
+        raise NotImplementedError
+
+    async def _handle(self, request: "_Request") -> "Reply":
+        return await request.connection.handle(request)
+
+    def __call__(self) -> RequestHandler:
+        return Connection(self, self.front, loop=self._loop, **self._kwargs)
+
+
+class _Request:
+    """A parsed request: only what is needed of aiohttp's."""
+
+    __slots__ = ("_task", "connection", "message", "payload", "writer")
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: "Connection",
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> None:
+        self.message = message
+        self.payload = payload
+        self.connection = protocol
+        self.writer = writer
+        self._task = task
+
+    def _finish(self) -> None:
+        """aiohttp calls it when the answer begins."""
+
+    def _cancel(self, exc: BaseException) -> None:
+        self.payload.set_exception(exc)
+
+
+class Connection(RequestHandler):
+    """One client's connection."""
+
+    def __init__(self, server: ClientServer, front: Front, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._front = front
+        self._slow_head: asyncio.TimerHandle | None = None
+        self._head_begun = False
+        self._counted = False
+
+    # -- asyncio calls these --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        front = self._front
+        if front.connections >= front.limits.max_connections:
+            front.observer.refused("connections")
+            cast("asyncio.Transport", transport).abort()
+            return
+        front.connections += 1
+        self._counted = True
+        super().connection_made(transport)
+        self._watch_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._front.connections -= 1
+        self._unwatch_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._counted:
+            return
+        super().data_received(data)
+        if self._messages or self._request_in_progress or self._payload_parser is not None:
+            self._head_begun = False
+            self._unwatch_head()
+        elif data and self._waiter is not None:
+            self._head_begun = True
+            if self._slow_head is None:
+                self._watch_head()
+
+    def _watch_head(self) -> None:
+        self._slow_head = self._loop.call_later(self._front.limits.header_timeout, self._head_too_slow)
+
+    def _unwatch_head(self) -> None:
+        if self._slow_head is not None:
+            self._slow_head.cancel()
+            self._slow_head = None
+
+    def _head_too_slow(self) -> None:
+        self._slow_head = None
+        if self._messages or self._request_in_progress or self.transport is None:
+            return
+        self._front.observer.refused("header_timeout")
+        if self._head_begun:
+            answer = problem(
+                408, "the request's head did not come in time", handling=_REFUSED, route=NO_ROUTE
+            )
+            self.transport.write(_head(answer, b"Connection: close\r\n") + cast("bytes", answer.body))
+        self.force_close()
+
+    # -- aiohttp calls these --
+
+    def handle_error(self, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:  # noqa: ARG002 - aiohttp's
+        """An answer to what could not be parsed or handled. Nothing of the request is echoed."""
+        if status == 400:
+            self._front.observer.refused("malformed")
+            detail = "the request is not valid HTTP, or its head is larger than allowed"
+        else:
+            log.error("defect while answering", exc_info=exc)
+            detail = "a defect of the proxy"
+        if request.writer.output_size:
+            raise ConnectionResetError("the answer has begun")
+        answer = problem(status, detail, handling=_REFUSED, route=NO_ROUTE)
+        answer.close = True
+        return Reply(request, None, answer, self._front, perf_counter())
+
+    async def handle(self, request: _Request) -> "Reply":
+        """Answer one request."""
+        started = perf_counter()
+        self._front.observer.inflight += 1
+        try:
+            incoming = self._incoming(request)
+            answer = await self._answer(request, incoming)
+        except BaseException:
+            self._front.observer.inflight -= 1
+            raise
+        return Reply(request, incoming, answer, self._front, started)
+
+    async def _answer(self, request: _Request, incoming: Incoming) -> Answer:
+        if incoming.method == "CONNECT":
+            return _refusal(405, "CONNECT is not for this server")
+        limit = self._front.limits.max_body
+        length = int(request.message.headers.get("Content-Length", "0"))
+        if limit is not None and length > limit:
+            self._front.observer.refused("body_size")
+            return _refusal(413, "the request's body is larger than client.max_body")
+        try:
+            return cast("Answer", await self._front.answer(incoming))
+        except ClientBodyError as error:
+            self._front.observer.refused("body")
+            status = 413 if "larger" in str(error) else 408
+            return _refusal(status, str(error))
+
+    def _incoming(self, request: _Request) -> Incoming:
+        message = request.message
+        fields = tuple((bytes(name), bytes(value)) for name, value in message.raw_headers)
+        expects = b"100-continue" in members(fields, b"expect")
+        has_body = message.chunked or message.headers.get("Content-Length", "0").strip("0") != ""
+        websocket = bool(message.upgrade) and members(fields, b"upgrade") == [b"websocket"]
+        return Incoming(
+            method=message.method,
+            target=message.path.encode("utf-8", "surrogateescape"),
+            fields=fields,
+            body=self._body(request, expects=expects) if has_body and not websocket else None,
+            chunked=message.chunked,
+            expects_continue=expects,
+            websocket=websocket,
+            informational=self._informational if tuple(message.version) >= (1, 1) else None,
+        )
+
+    async def _body(self, request: _Request, *, expects: bool) -> AsyncIterator[bytes]:
+        limits = self._front.limits
+        taken = 0
+        if expects and self.transport is not None:
+            self.transport.write(_CONTINUE)
+        while True:
+            try:
+                async with asyncio.timeout(limits.body_timeout):
+                    piece = await request.payload.readany()
+            except TimeoutError as error:
+                raise ClientBodyError("the request's body did not come in time") from error
+            except Exception as error:
+                # aiohttp's own errors for a body that broke off or is malformed have many names.
+                raise ClientBodyError("the request's body broke off or is malformed") from error
+            if not piece:
+                return
+            taken += len(piece)
+            if limits.max_body is not None and taken > limits.max_body:
+                raise ClientBodyError("the request's body is larger than client.max_body")
+            yield piece
+
+    def _informational(self, head: ResponseHead) -> None:
+        if self.transport is not None:
+            line = b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)
+            self.transport.write(line + block(head.fields) + b"\r\n")
+
+    async def send(self, data: bytes) -> None:
+        """Write, waiting while the client does not read. Raises ConnectionResetError when it is gone or too slow."""
+        if self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self.transport.write(data)
+        if self._paused:
+            try:
+                async with asyncio.timeout(self._front.limits.write_timeout):
+                    await self._drain_helper()
+            except TimeoutError:
+                self._front.observer.refused("write_timeout")
+                if self.transport is not None:
+                    self.transport.abort()
+                raise ConnectionResetError("the client does not read") from None
+
+
+class Reply:
+    """Writes an answer. aiohttp drives it as it drives a response of its own: prepare, write_eof, keep_alive."""
+
+    def __init__(
+        self, request: _Request, incoming: Incoming | None, answer: Answer, front: Front, started: float
+    ) -> None:
+        self._request = request
+        self._incoming = incoming
+        self._answer = answer
+        self._front = front
+        self._started = started
+        message = request.message
+        self._http_1_0 = tuple(message.version) < (1, 1)
+        self.keep_alive = not (message.should_close or front.draining or answer.close)
+
+    async def prepare(self, _request: Any) -> None:
+        """Write all of it."""
+        try:
+            if isinstance(self._answer.body, Exchange):
+                await self._write_stream(self._answer.body)
+            else:
+                head = _head(self._answer, self._connection_field())
+                await self._request.connection.send(head + self._answer.body)
+        finally:
+            if self._incoming is not None:
+                self._front.observer.inflight -= 1
+                self._front.observer.answered(self._incoming, self._answer, perf_counter() - self._started)
+
+    async def write_eof(self) -> None:
+        """Everything has been written."""
+
+    def _connection_field(self) -> bytes:
+        if not self.keep_alive:
+            return b"Connection: close\r\n"
+        return b"Connection: keep-alive\r\n" if self._http_1_0 else b""
+
+    async def _write_stream(self, exchange: Exchange) -> None:
+        connection = self._request.connection
+        try:
+            if exchange.head.status == 101:
+                await connection.send(_head(self._answer, b""))
+                self.keep_alive = False
+                await relay(connection, exchange)
+                return
+            chunked = not self._answer.length_known and not self._http_1_0
+            if not self._answer.length_known and self._http_1_0:
+                self.keep_alive = False
+            framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
+            # Sent at once: what follows may be long in coming, and the head is news already.
+            await connection.send(_head(self._answer, framing + self._connection_field()))
+            while piece := await exchange.read():
+                await connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if chunked:
+                await connection.send(b"0\r\n\r\n")
+        except UpstreamError as error:
+            self._break_off(error)
+        finally:
+            exchange.abandon()
+
+    def _break_off(self, error: UpstreamError) -> None:
+        # The head is out: the only honest end is one that the client can tell from a whole answer.
+        self._answer.handling = Handling(outcome=Outcome.ERROR, detail=error.kind)
+        transport = self._request.connection.transport
+        if transport is not None:
+            if self._answer.length_known or not self._http_1_0:
+                transport.close()
+            else:
+                transport.abort()
+        raise ConnectionResetError("the API's answer broke off") from error
+
+
+def _head(answer: Answer, framing: bytes) -> bytes:
+    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (answer.status, answer.reason, answer.head, framing)
+
+
+def _refusal(status: int, detail: str) -> Answer:
+    answer = problem(status, detail, handling=_REFUSED, route=NO_ROUTE)
+    answer.close = True
+    return answer
+
+
+class Listener:
+    """An open port."""
+
+    def __init__(self, server: ClientServer, listener: asyncio.Server) -> None:
+        self._server = server
+        self._listener = listener
+        host, port, *_ = listener.sockets[0].getsockname()
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def stop_listening(self) -> None:
+        """Take no more connections and close those without a request; the others end after their answer."""
+        self._listener.close()
+        self._server.pre_shutdown()
+
+
+@contextlib.asynccontextmanager
+async def listening(front: Front, host: str, port: int) -> AsyncIterator[Listener]:
+    """Connections on an address. Raises OSError where it is taken."""
+    server = ClientServer(front)
+    # 1024: a crowd arrives in bursts; the kernel caps it by net.core.somaxconn.
+    listener = await asyncio.get_running_loop().create_server(server, host or None, port, backlog=1024)
+    try:
+        yield Listener(server, listener)
+    finally:
+        listener.close()
+        await server.shutdown(0)

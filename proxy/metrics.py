@@ -1,0 +1,247 @@
+"""The proxy's metrics: their names, who writes them, who reads them.
+
+The scaler and the tuner read what is written here, which is why both sides stand in one file. Counting is a dict and an
+integer; the text for Prometheus is made only when it is asked for.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.policy.outcome import Outcome
+
+REQUESTS = "crowdgate_requests_total"
+REQUEST_SECONDS = "crowdgate_request_seconds"
+UPSTREAM_REQUESTS = "crowdgate_upstream_requests_total"
+UPSTREAM_SECONDS = "crowdgate_upstream_seconds"
+UPSTREAM_INFLIGHT = "crowdgate_upstream_inflight"
+INFLIGHT = "crowdgate_inflight_requests"
+CONNECTIONS = "crowdgate_client_connections"
+BAD_REQUESTS = "crowdgate_bad_requests_total"
+REDIS_SECONDS = "crowdgate_redis_seconds"
+REDIS_ERRORS = "crowdgate_redis_errors_total"
+REDIS_UP = "crowdgate_redis_up"
+DAMAGED = "crowdgate_damaged_entries_total"
+MEMORY_BYTES = "crowdgate_memory_bytes"
+MEMORY_ENTRIES = "crowdgate_memory_entries"
+EVICTIONS = "crowdgate_evictions_total"
+PURGES = "crowdgate_purges_total"
+PURGE_LAG = "crowdgate_purge_lag_seconds"
+WARM = "crowdgate_warm_total"
+RELOAD_FAILURES = "crowdgate_config_reload_failures_total"
+RELOADED = "crowdgate_config_last_reload_success_timestamp_seconds"
+BUILD = "crowdgate_build_info"
+
+NO_ROUTE = "-"
+"""The label of requests that match no route."""
+
+# Hits take microseconds: the usual buckets, which begin at 5 ms, would put all of them into one.
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+# A label must not be the client's to choose: each new value is a new time series.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Observations by bucket; the last bucket is everything above."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    total: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total += seconds
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """Buckets as Prometheus wants them: each counts all that is at most its bound."""
+        bounds = [*map(str, BUCKETS_S), "+Inf"]
+        running, buckets = 0, []
+        for bound, count in zip(bounds, self.counts, strict=True):
+            running += count
+            buckets.append((bound, float(running)))
+        return buckets
+
+
+class Metrics:
+    """What the proxy counts."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._requests: Counter[tuple[str, str, str, str]] = Counter()
+        self._request_seconds: dict[tuple[str, ...], Histogram] = {}
+        self._upstream: Counter[tuple[str, ...]] = Counter()
+        self._upstream_seconds: dict[tuple[str, ...], Histogram] = {}
+        self._redis_seconds: dict[tuple[str, ...], Histogram] = {}
+        self._counted: dict[str, Counter[tuple[str, ...]]] = {
+            name: Counter() for name in (REDIS_ERRORS, DAMAGED, EVICTIONS, PURGES, BAD_REQUESTS)
+        }
+        self._warm: Counter[tuple[str, ...]] = Counter()
+        self._gauges: dict[str, Callable[[], float]] = {}
+        self.inflight = 0
+        self.upstream_inflight = 0
+        self.redis_up = False
+        self.purge_lag_s = 0.0
+        self.reload_failures = 0
+        self.reloaded_at = 0.0
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+
+    def gauge(self, name: str, read: Callable[[], float]) -> None:
+        """A value that is read when the metrics are."""
+        self._gauges[name] = read
+
+    def request(self, route: str, method: str, status: int, outcome: Outcome, seconds: float) -> None:
+        """A request answered."""
+        method = method if method in _METHODS else "OTHER"
+        self._requests[route, method, str(status), outcome.value] += 1
+        _histogram(self._request_seconds, (route, outcome.value)).observe(seconds)
+
+    def upstream(self, route: str, code: str, seconds: float) -> None:
+        """The API asked; `code` is its status or the kind of failure."""
+        self._upstream[route, code] += 1
+        _histogram(self._upstream_seconds, (route,)).observe(seconds)
+
+    def warmed(self, name: str, *, ok: bool) -> None:
+        """A warm resource fetched."""
+        self._warm[name, "ok" if ok else "failed"] += 1
+
+    def count(self, metric: str, label: str) -> None:
+        """One more of a counter with a single label."""
+        self._counted[metric][label,] += 1
+
+    # What the Redis tier reports (store.redis.RedisObserver).
+    def done(self, op: str, seconds: float) -> None:
+        """A Redis command ended."""
+        _histogram(self._redis_seconds, (op,)).observe(seconds)
+
+    def failed(self, kind: str) -> None:
+        """A Redis command failed."""
+        self.count(REDIS_ERRORS, kind)
+
+    def up(self, is_up: bool) -> None:  # noqa: FBT001 - the observer's shape
+        """Redis answers, or no longer."""
+        self.redis_up = is_up
+
+    def totals(self) -> dict[str, int]:
+        """Requests by outcome."""
+        totals: Counter[str] = Counter()
+        for (_, _, _, outcome), count in list(self._requests.items()):
+            totals[outcome] += count
+        return dict(totals)
+
+    def render(self) -> bytes:
+        """The text for Prometheus. May run in a thread of its own."""
+        return generate_latest(self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, for the registry."""
+        yield _counter(REQUESTS, "Requests answered.", ("route", "method", "code", "cache"), self._requests)
+        yield _histograms(
+            REQUEST_SECONDS,
+            "From a request's head to its answer's end.",
+            ("route", "cache"),
+            self._request_seconds,
+        )
+        yield _counter(UPSTREAM_REQUESTS, "Requests to the API.", ("route", "code"), self._upstream)
+        yield _histograms(
+            UPSTREAM_SECONDS, "To the head of the API's answer.", ("route",), self._upstream_seconds
+        )
+        yield _histograms(REDIS_SECONDS, "Redis commands.", ("op",), self._redis_seconds)
+        yield _counter(WARM, "Fetches of warm resources.", ("name", "result"), self._warm)
+        for name, (text, label) in _COUNTED.items():
+            yield _counter(name, text, (label,), self._counted[name])
+        yield from self._single_values()
+
+    def _single_values(self) -> Iterator[Metric]:
+        values: dict[str, float] = {
+            INFLIGHT: self.inflight,
+            UPSTREAM_INFLIGHT: self.upstream_inflight,
+            REDIS_UP: self.redis_up,
+            PURGE_LAG: self.purge_lag_s,
+            RELOADED: self.reloaded_at,
+        }
+        for name, read in self._gauges.items():
+            values[name] = read()
+        for name, value in values.items():
+            yield GaugeMetricFamily(name, _GAUGES[name], value=value)
+        yield CounterMetricFamily(
+            RELOAD_FAILURES, "Config files that could not be loaded.", value=self.reload_failures
+        )
+        build = GaugeMetricFamily(BUILD, "The running version.", labels=("version",))
+        build.add_metric((self._version,), 1)
+        yield build
+
+
+_COUNTED = {
+    REDIS_ERRORS: ("Redis commands that failed; each is a miss, never an error for a client.", "kind"),
+    DAMAGED: ("Values from Redis that were no entries of ours.", "kind"),
+    EVICTIONS: ("Entries that left memory.", "reason"),
+    PURGES: ("Purges applied.", "kind"),
+    BAD_REQUESTS: ("Requests refused as malformed, too large or too slow.", "kind"),
+}
+_GAUGES = {
+    INFLIGHT: "Requests being answered.",
+    UPSTREAM_INFLIGHT: "Requests that the API is answering.",
+    CONNECTIONS: "Open client connections.",
+    REDIS_UP: "1 while Redis answers.",
+    MEMORY_BYTES: "Bytes in the memory tier, overhead included.",
+    MEMORY_ENTRIES: "Entries in the memory tier.",
+    PURGE_LAG: "From a purge's record to its application here.",
+    RELOADED: "When the config was last loaded.",
+}
+
+
+def _histogram(family: dict[tuple[str, ...], Histogram], labels: tuple[str, ...]) -> Histogram:
+    found = family.get(labels)
+    if found is None:
+        found = family[labels] = Histogram()
+    return found
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: tuple[str, ...],
+    counts: "Counter[tuple[str, ...]] | Counter[tuple[str, str, str, str]]",
+) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in list(counts.items()):
+        family.add_metric(values, count)
+    return family
+
+
+def _histograms(
+    name: str, text: str, labels: tuple[str, ...], histograms: dict[tuple[str, ...], Histogram]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for values, histogram in list(histograms.items()):
+        family.add_metric(values, buckets=histogram.cumulative(), sum_value=histogram.total)
+    return family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One line of what a proxy exposes."""
+
+    name: str
+    labels: dict[str, str]
+    value: float
+
+
+def read(text: str) -> list[Sample]:
+    """The samples in a proxy's metrics. Raises ValueError where the text is not Prometheus'."""
+    return [
+        Sample(name=sample.name, labels=dict(sample.labels), value=float(sample.value))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+
+
+def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+    """The sum of a metric over the samples that carry the labels given."""
+    return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())

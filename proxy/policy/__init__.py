@@ -1,0 +1,1 @@
+"""Decisions: pure functions of what they are given. No clock, no IO, no logging; `now` is an argument."""

@@ -1,0 +1,195 @@
+"""Which route a request takes, and which tags that route gives it.
+
+The path is matched as it was sent: percent-encoding, `//`, `..` and `;` are never interpreted, because the API may
+interpret them otherwise. A path in another spelling simply matches nothing and passes through uncached.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from operator import itemgetter
+
+import msgspec
+
+from proxy import settings
+
+_PARAM = re.compile(r"\{([^{}]*)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+class BadPattern(ValueError):
+    """A `match` or a tag template that cannot be read; the message says why and what to write."""
+
+
+def compile_match(match: str) -> tuple[str, tuple[str, ...]]:
+    """Regular expression (to be used with fullmatch) and param names of a `match`.
+
+    Raises BadPattern.
+    """
+    if not match.startswith("/"):
+        raise BadPattern("must start with `/`")
+    if bad := re.search(r"[?#\s]", match):
+        raise BadPattern(f"`{bad[0]}` cannot be in a path; query parameters belong to `query:`")
+    path, rest = (match[:-2], r".*") if match.endswith("/**") else (match, "")
+    if "*" in path:
+        raise BadPattern("`**` may only be the last segment; one segment is `{name}`")
+    names = params_in(path)
+    if len(set(names)) != len(names):
+        raise BadPattern("a param is named twice")
+    literals = [re.escape(piece) for piece in _PARAM.split(path)[::2]]
+    groups = [f"(?P<{name}>[^/]+)" for name in names] + [""]
+    return "".join(literal + group for literal, group in zip(literals, groups, strict=True)) + rest, names
+
+
+def params_in(template: str) -> tuple[str, ...]:
+    """Names of the `{params}` in a `match` or in a tag such as `event:{event_id}`.
+
+    Raises BadPattern.
+    """
+    names = tuple(_PARAM.findall(template))
+    for name in names:
+        if not _NAME.match(name):
+            raise BadPattern(f"`{{{name}}}` is no param: letters, digits and `_`, not beginning with a digit")
+    if set("{}") & set(_PARAM.sub("", template)):
+        raise BadPattern("an unpaired brace: a param is written `{name}`")
+    return names
+
+
+def route_name(match: str) -> str:
+    """A route's default name: `/api/events/{id}` is `api-events-id`, `/**` is `all`."""
+    words = re.findall(r"[A-Za-z0-9._]+", match)
+    return "-".join(words)[:64] or ("all" if match.endswith("**") else "root")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route, ready for use."""
+
+    name: str
+    settings: settings.Route
+    namespace: str
+    """Begins the keys of what it stores; changes with whatever changes the meaning of a key."""
+    vary: tuple[bytes, ...]
+    """Lower-case names of request headers in the key."""
+    per: bytes | None
+    """Lower-case name of the principal's header."""
+    query: frozenset[bytes] | None
+    """Parameters in the key; None for all of them."""
+    caches: bool
+    """Whether its GETs are cached at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """The route of one request and the values of its params."""
+
+    route: Route
+    params: Mapping[str, str]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of what this request stores."""
+        return tuple(_fill(tag, self.params) for tag in self.route.settings.tags)
+
+    @property
+    def purges(self) -> tuple[str, ...]:
+        """Tags that this request purges when it succeeds."""
+        return tuple(_fill(tag, self.params) for tag in self.route.settings.purge)
+
+
+def _fill(template: str, params: Mapping[str, str]) -> str:
+    return _PARAM.sub(lambda found: params[found[1]], template)
+
+
+def _namespace(name: str, route: settings.Route) -> str:
+    # An entry stored while `per` was missing must not be found after it was added, so what a key means is part of it.
+    meaning = (route.match, route.query, route.vary, route.per, route.store)
+    return f"{name}.{blake2b(msgspec.json.encode(meaning), digest_size=4).hexdigest()}"
+
+
+def prepare(route: settings.Route) -> Route:
+    """A route's settings in the shape that requests need."""
+    name = route.name or route_name(route.match)
+    wanted = route.query
+    return Route(
+        name=name,
+        settings=route,
+        namespace=_namespace(name, route),
+        vary=tuple(sorted({header.lower().encode() for header in route.vary})),
+        per=route.per.lower().encode() if route.per else None,
+        query=None
+        if wanted == "all"
+        else frozenset(() if wanted == "none" else (p.encode() for p in wanted)),
+        caches="GET" in route.methods,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """All routes of one method as one expression: the regex engine finds the first that matches."""
+
+    pattern: re.Pattern[str]
+    routes: tuple[tuple[Route, tuple[str, ...]], ...]
+
+
+@dataclass(slots=True)
+class RouteTable:
+    """All routes, in order. The first that matches method and path wins."""
+
+    routes: tuple[Route, ...] = ()
+    _groups: dict[str, _Group] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, routes: tuple[settings.Route, ...]) -> "RouteTable":
+        """Raises BadPattern; a config that passed `check` holds none."""
+        table = cls(routes=tuple(prepare(route) for route in routes))
+        for method in {method for route in routes for method in route.methods}:
+            table._groups[method] = _group([r for r in table.routes if method in r.settings.methods])
+        return table
+
+    def find(self, method: str, path: str) -> Match | None:
+        """The route of a request, its path as sent and without query. None passes through. HEAD goes with GET."""
+        group = self._groups.get("GET" if method == "HEAD" else method)
+        found = group.pattern.fullmatch(path) if group else None
+        if group is None or found is None:
+            return None
+        # `lastgroup` is the outermost group that matched last: the route's own.
+        index = int((found.lastgroup or "_0")[1:])
+        route, params = group.routes[index]
+        return Match(route=route, params={name: found[f"_{index}_{name}"] for name in params})
+
+
+def _group(routes: list[Route]) -> _Group:
+    pieces: list[str] = []
+    members: list[tuple[Route, tuple[str, ...]]] = []
+    for index, route in enumerate(routes):
+        regex, params = compile_match(route.settings.match)
+        for name in params:
+            regex = regex.replace(f"(?P<{name}>", f"(?P<_{index}_{name}>")
+        pieces.append(f"(?P<_{index}>{regex})")
+        members.append((route, params))
+    return _Group(re.compile("|".join(pieces), re.DOTALL), tuple(members))
+
+
+def unsafe(method: str) -> bool:
+    """Whether the method may change something (RFC 9110 section 9.2.1): anything not known to be safe."""
+    return method not in _SAFE_METHODS
+
+
+def url_of(route: Route, target: bytes) -> bytes:
+    """The part of the target that counts."""
+    path, _, query = target.partition(b"?")
+    selected = select_query(query, route.query) if query else b""
+    return path + b"?" + selected if selected else path
+
+
+def select_query(query: bytes, wanted: frozenset[bytes] | None) -> bytes:
+    """The parameters that count, sorted by name; equal names keep their order. None counts all.
+
+    Parameters are split at `&` alone and compared as sent: the API may read `;`, `%41` or `+` as it likes.
+    """
+    pieces = [(piece.partition(b"=")[0], piece) for piece in query.split(b"&") if piece]
+    chosen = [pair for pair in pieces if wanted is None or pair[0] in wanted]
+    return b"&".join([piece for _, piece in sorted(chosen, key=itemgetter(0))])

@@ -1,0 +1,373 @@
+"""Every setting of the proxy: its name, type, default, and why that default.
+
+The config file, `check`, `schema`, the JSON Schema and docs/configuration.md all come from these structs. Durations are
+seconds (`float`), sizes are bytes (`int`); in the file they are written `250ms 30s 5m 1h` and `64KiB 1MiB`.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+DURATION = "duration"
+SIZE = "size"
+SECRET = "secret"  # noqa: S105 - the name of a kind of setting
+SECRET_URL = "secret_url"  # noqa: S105 - a URL that may hold a password
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mapping of the config file."""
+
+
+Seconds = Annotated[float, Meta(ge=0, extra={"kind": DURATION})]
+PositiveSeconds = Annotated[float, Meta(gt=0, extra={"kind": DURATION})]
+Bytes = Annotated[int, Meta(ge=0, extra={"kind": SIZE})]
+Secret = Annotated[str, Meta(extra={"kind": SECRET})]
+SecretUrl = Annotated[str, Meta(extra={"kind": SECRET_URL})]
+Address = Annotated[
+    str,
+    Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]*):[0-9]{1,5}$", description="`host:port`"),
+]
+Host = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9.:_\[\]-]+$", description="a host, with its port if it has one")
+]
+Path = Annotated[str, Meta(pattern=r"^/", description="a path that begins with `/`")]
+Target = Annotated[
+    str,
+    Meta(
+        pattern=r"^/[!-\"$-~]*$",
+        description="a path that begins with `/`, with its query, without spaces and `#`, all in ASCII",
+    ),
+]
+QueryName = Annotated[
+    str, Meta(pattern=r"^[^&=#\s]+$", description="a query parameter's name, spelt as in the URL")
+]
+Origin = Annotated[
+    str,
+    Meta(pattern=r"^http://[^/?#@\s]+/?$", description="`http://host:port`, without a path"),
+]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="letters, digits, `.`, `_`, `-`")]
+FieldName = Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", description="a header's name")]
+Method = Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]*$", description="a method, in capitals")]
+Status = Annotated[int, Meta(ge=200, le=599)]
+
+
+class Admin(Group, frozen=True, kw_only=True):
+    """The admin port: health, metrics, dashboard, purge, warm, reload."""
+
+    listen: Annotated[Address, Meta(description="Where to listen.")] = "0.0.0.0:9901"
+    token: Annotated[
+        Secret | None,
+        Meta(
+            description="Bearer token that writes (POST) need. Without one, only loopback may write; reads are open."
+        ),
+    ] = None
+    token_file: Annotated[str | None, Meta(description="File that holds the token.")] = None
+
+
+class Upstream(Group, frozen=True, kw_only=True):
+    """The API behind the proxy."""
+
+    url: Annotated[Origin | None, Meta(description="The API's address. `url` or `urls` is required.")] = None
+    urls: Annotated[
+        tuple[Origin, ...],
+        Meta(
+            description="Several addresses of the same API: least requests in flight, failing ones ejected."
+        ),
+    ] = ()
+    connect_timeout: Annotated[
+        PositiveSeconds, Meta(description="To connect. 1s: the API is in the same pod.")
+    ] = 1.0
+    timeout: Annotated[
+        PositiveSeconds, Meta(description="From the request sent to the head of the answer (first byte).")
+    ] = 30.0
+    read_timeout: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="Between two pieces of an answer's body. A stream of events has `stream_idle_timeout`."
+        ),
+    ] = 30.0
+    write_timeout: Annotated[
+        PositiveSeconds, Meta(description="For the API to accept a piece of a request's body.")
+    ] = 30.0
+    stream_idle_timeout: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="Silence on WebSocket tunnels and `text/event-stream` answers. 1h: they are quiet by nature."
+        ),
+    ] = 3600.0
+    max_connections: Annotated[int, Meta(ge=1, description="Connections to the API, per address.")] = 256
+    queue_timeout: Annotated[
+        PositiveSeconds,
+        Meta(description="Wait for one of `max_connections`; beyond it the answer is 503 with Retry-After."),
+    ] = 5.0
+    keepalive: Annotated[
+        Seconds,
+        Meta(
+            description="Idle connections are kept so long. 4s: below the 5s after which many servers close theirs."
+        ),
+    ] = 4.0
+    max_head: Annotated[Bytes, Meta(description="Largest head of an answer.")] = 64 * 1024
+    eject_after: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Failures in a row (no connection, no answer, 502-504) that eject an address of `urls`.",
+        ),
+    ] = 5
+    eject_for: Annotated[PositiveSeconds, Meta(description="How long an ejected address is left out.")] = 10.0
+
+
+class Memory(Group, frozen=True, kw_only=True):
+    """The first tier, in the process."""
+
+    max_size: Annotated[Bytes, Meta(description="Budget of the tier, overhead included.")] = 64 * 1024 * 1024
+    max_age: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="A copy that Redis also has is asked again after so long, "
+            "and it is the longest that a purge may go unseen while Redis is away."
+        ),
+    ] = 60.0
+    max_object: Annotated[
+        Bytes, Meta(description="Larger answers are passed on and not stored, in either tier.")
+    ] = 1024 * 1024
+
+
+class Redis(Group, frozen=True, kw_only=True):
+    """The second tier, shared by all replicas. No `redis:` section: memory only."""
+
+    url: Annotated[
+        SecretUrl | None,
+        Meta(
+            description="`redis://`, `rediss://` (TLS) or `unix://`; for cluster and sentinel one or more, separated by commas."
+        ),
+    ] = None
+    mode: Annotated[
+        Literal["standalone", "cluster", "sentinel", "embedded"],
+        Meta(description="`embedded` starts a private Valkey beside the proxy: for trying and for tests."),
+    ] = "standalone"
+    prefix: Annotated[Name, Meta(description="Every key begins with it; nothing else is ever touched.")] = (
+        "crowdgate"
+    )
+    timeout: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="The most that Redis may add to a request. 50ms: past that the API is the better bet."
+        ),
+    ] = 0.05
+    username: Annotated[str | None, Meta(description="ACL user.")] = None
+    password: Annotated[Secret | None, Meta(description="Password, if not in `url`.")] = None
+    password_file: Annotated[str | None, Meta(description="File that holds the password.")] = None
+    sentinel_service: Annotated[str, Meta(description="Name of the master that the sentinels watch.")] = (
+        "mymaster"
+    )
+    sentinel_password: Annotated[Secret | None, Meta(description="Password of the sentinels themselves.")] = (
+        None
+    )
+    ca_file: Annotated[str | None, Meta(description="CA certificates for `rediss://`.")] = None
+    max_connections: Annotated[
+        int, Meta(ge=1, description="Commands in flight, per process: more wait, within `timeout`.")
+    ] = 64
+    max_value: Annotated[
+        Bytes, Meta(description="Largest stored value that is accepted, before and after decompression.")
+    ] = 2 * 1024 * 1024
+    compress_above: Annotated[Bytes, Meta(description="Bodies larger than this are stored as zstd.")] = 1024
+    breaker_failures: Annotated[
+        int, Meta(ge=1, description="Failures in a row that take Redis out at once.")
+    ] = 5
+    probe_every: Annotated[PositiveSeconds, Meta(description="A Redis that is out is pinged so often.")] = 1.0
+
+
+class Client(Group, frozen=True, kw_only=True):
+    """Limits and timeouts towards clients."""
+
+    header_timeout: Annotated[
+        PositiveSeconds,
+        Meta(description="For a request's head to be whole, from its first byte or the connection's start."),
+    ] = 10.0
+    body_timeout: Annotated[PositiveSeconds, Meta(description="Between two pieces of a request's body.")] = (
+        30.0
+    )
+    idle_timeout: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="A kept connection without a request. 75s: above the 60s of common load balancers: they close first."
+        ),
+    ] = 75.0
+    write_timeout: Annotated[
+        PositiveSeconds, Meta(description="For a client to take a piece of the answer.")
+    ] = 60.0
+    max_line: Annotated[Bytes, Meta(description="Longest request line.")] = 8190
+    max_field: Annotated[Bytes, Meta(description="Longest header field.")] = 8190
+    max_fields: Annotated[int, Meta(ge=1, description="Most header fields.")] = 128
+    max_body: Annotated[
+        Bytes | None, Meta(description="Largest request body; null leaves that to the API. Beyond it: 413.")
+    ] = None
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Open client connections; more are closed at once. 10000: about 100 MB at the worst.",
+        ),
+    ] = 10_000
+
+
+class Drain(Group, frozen=True, kw_only=True):
+    """What SIGTERM starts: readiness fails at once, connections are told to close, requests in flight finish."""
+
+    delay: Annotated[
+        Seconds,
+        Meta(
+            description="Keep accepting so long after SIGTERM, for endpoints to be withdrawn. "
+            "0s where a preStop hook sleeps."
+        ),
+    ] = 0.0
+    timeout: Annotated[
+        PositiveSeconds,
+        Meta(description="Requests in flight may take so long. 20s: below Kubernetes' grace period of 30s."),
+    ] = 20.0
+
+
+class Log(Group, frozen=True, kw_only=True):
+    """Lines on standard error."""
+
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level.")] = "info"
+    format: Annotated[Literal["json", "console"], Meta(description="`console` is for people.")] = "json"
+    access: Annotated[bool, Meta(description="One line per request.")] = False
+
+
+class StorePolicy(Group, frozen=True, kw_only=True):
+    """What a route may store and share although it looks personal. Each is a promise about the API."""
+
+    set_cookie: Annotated[
+        bool, Meta(description="Answers with Set-Cookie: everybody gets the same cookie.")
+    ] = False
+    authorization: Annotated[
+        bool,
+        Meta(description="Answers to requests with Authorization: they do not depend on it. See also `per`."),
+    ] = False
+    cookie: Annotated[
+        bool,
+        Meta(
+            description="Answers to requests with Cookie: they do not depend on it. "
+            "Without it such answers are shared only where the API itself says how long they are fresh."
+        ),
+    ] = False
+    private: Annotated[
+        bool,
+        Meta(
+            description="Answers with `Cache-Control: private`. Only with `per`, since an entry is then one principal's own."
+        ),
+    ] = False
+
+
+class Route(Group, frozen=True, kw_only=True):
+    """How requests of one shape are treated. The first route that matches wins; no match passes through."""
+
+    match: Annotated[
+        Path,
+        Meta(
+            description="Path as sent: `{param}` is one segment, a last `**` the rest, all else literal.",
+        ),
+    ]
+    name: Annotated[
+        Name | None, Meta(description="Label in metrics and part of the key. Default: made from `match`.")
+    ] = None
+    methods: Annotated[tuple[Method, ...], Meta(min_length=1, description="GET covers HEAD.")] = ("GET",)
+    query: Annotated[
+        Literal["all", "none"] | tuple[QueryName, ...],
+        Meta(
+            description="Query parameters in the key, sorted: `all`, `none` or a list. "
+            "Others reach the API but not the key."
+        ),
+    ] = "all"
+    vary: Annotated[
+        tuple[FieldName, ...],
+        Meta(description="Request headers in the key, beside what the answer's Vary names."),
+    ] = ()
+    per: Annotated[
+        FieldName | None,
+        Meta(
+            description="Header that names the principal: nothing stored or in flight crosses principals. "
+            "Without it, requests with Authorization follow RFC 9111 section 3.5."
+        ),
+    ] = None
+    ttl: Annotated[
+        Seconds | None,
+        Meta(
+            description="Freshness where the answer brings none of its own. Left out: only what the API says."
+        ),
+    ] = None
+    force_ttl: Annotated[
+        bool,
+        Meta(
+            description="`ttl` overrides the API's Cache-Control, though never private, no-store or Set-Cookie."
+        ),
+    ] = False
+    stale_while_revalidate: Annotated[
+        Seconds | None, Meta(description="Serve stale so long while one request refreshes it.")
+    ] = None
+    stale_if_error: Annotated[
+        Seconds | None, Meta(description="Serve stale so long while the API fails.")
+    ] = None
+    status_ttl: Annotated[
+        dict[Status, Seconds],
+        Meta(
+            description="Freshness by status, such as `{404: 5s}`. Without it `ttl` is for 200, 203 and 204 only."
+        ),
+    ] = {}
+    memory: Annotated[bool, Meta(description="Use the memory tier.")] = True
+    redis: Annotated[bool, Meta(description="Use the Redis tier.")] = True
+    store: Annotated[StorePolicy, Meta(description="Exceptions.")] = StorePolicy()
+    tags: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Purge tags, with the params of `match`. Also those in Surrogate-Key, Cache-Tag, Cache-Groups."
+        ),
+    ] = ()
+    purge: Annotated[
+        tuple[str, ...], Meta(description="Tags purged after a 2xx or 3xx to an unsafe method.")
+    ] = ()
+
+
+class Warm(Group, frozen=True, kw_only=True):
+    """A resource that is fetched at start, before readiness, and kept warm."""
+
+    name: Annotated[Name, Meta(description="Its name in logs and commands.")]
+    path: Annotated[Target, Meta(description="What is fetched, with its query.")]
+    every: Annotated[
+        PositiveSeconds | None, Meta(description="Refreshed so often. Default: 0.8 of its ttl.")
+    ] = None
+    required: Annotated[bool, Meta(description="Readiness waits for it (bounded).")] = False
+    host: Annotated[
+        Host | None,
+        Meta(
+            description="Host that is asked for. Left out: the answer is the same for every Host, "
+            "and the API is always asked under its own address."
+        ),
+    ] = None
+    headers: Annotated[
+        dict[FieldName, Secret],
+        Meta(description="Request headers, such as the principal of user_permissions."),
+    ] = {}
+    timeout: Annotated[PositiveSeconds, Meta(description="For the whole fetch.")] = 10.0
+
+
+class Settings(Group, frozen=True, kw_only=True):
+    """The whole file."""
+
+    version: Annotated[Literal[1], Meta(description="Of this format.")] = 1
+    listen: Annotated[Address, Meta(description="Where clients connect.")] = "0.0.0.0:8081"
+    admin: Annotated[Admin, Meta(description="The admin port.")] = Admin()
+    upstream: Annotated[Upstream, Meta(description="The API.")]
+    memory: Annotated[Memory, Meta(description="The first tier.")] = Memory()
+    redis: Annotated[Redis | None, Meta(description="The second tier.")] = None
+    transparent: Annotated[
+        bool, Meta(description="Add no Cache-Status, and Age only where RFC 9111 demands it.")
+    ] = False
+    client: Annotated[Client, Meta(description="Towards clients.")] = Client()
+    drain: Annotated[Drain, Meta(description="Shutting down.")] = Drain()
+    log: Annotated[Log, Meta(description="Logging.")] = Log()
+    routes: Annotated[tuple[Route, ...], Meta(description="First match wins.")] = ()
+    warm: Annotated[tuple[Warm, ...], Meta(description="Critical resources.")] = ()

@@ -1,0 +1,165 @@
+"""From the settings to a way to Redis: addresses, credentials, TLS."""
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.connection import ConnectionPool, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from proxy.settings import Redis as Settings
+from proxy.store.embedded import EmbeddedError, EmbeddedValkey, binary
+from proxy.store.lanes import Spawn
+from proxy.store.links import ClusterLink, Link, ServerLink
+
+_MASTERS_ONLY = {"db", "username", "password", "credential_provider"}
+_FROM_URL = {"connection_class", "host", "port", "path", "db", "username", "password", "client_name"}
+
+
+def link_to(settings: Settings, spawn: Spawn) -> Link:
+    """Raises ValueError (which setting is wrong, never its value) and EmbeddedError. Connects to nothing yet."""
+    if settings.mode == "embedded":
+        return _embedded(settings, spawn)
+    addresses = _addresses(settings)
+    match settings.mode:
+        case "cluster":
+            return ClusterLink(addresses, settings.max_connections, spawn)
+        case "sentinel":
+            return _sentinel(settings, addresses, spawn)
+        case "standalone":
+            if len(addresses) > 1:
+                raise ValueError("redis.url: several addresses need `mode: cluster` or `mode: sentinel`")
+            return ServerLink(ConnectionPool(**addresses[0]), settings.max_connections, spawn)
+
+
+class _TlsConnection(SSLConnection):
+    """Shares one context: making one takes 24 ms, in which the event loop stands still."""
+
+    def __init__(self, *, context: ssl.SSLContext, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ssl_context.context = context
+
+
+class _SentinelTlsConnection(SentinelManagedConnection, _TlsConnection):
+    """The master behind sentinels, by TLS."""
+
+
+class _PasswordFile(CredentialProvider):
+    """Reads the password for each new connection: a Secret that is rotated needs no restart."""
+
+    def __init__(self, username: str | None, path: Path) -> None:
+        self._username = username
+        self._path = path
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            password = self._path.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise AuthenticationError(
+                f"redis.password_file cannot be read: {type(error).__name__}"
+            ) from error
+        return (self._username, password) if self._username else (password,)
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Of every connection. RESP2 and no driver_info: a connection needs no round trip before its first command."""
+    return {
+        # Callers leave after `timeout`. Were this the same, an event loop that stood still for so long would break
+        # connections whose answers have long arrived.
+        "socket_timeout": 2 * settings.timeout,
+        "socket_connect_timeout": settings.timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "driver_info": None,
+    }
+
+
+def _credentials(settings: Settings, parsed: dict[str, Any]) -> dict[str, Any]:
+    username = settings.username or parsed.get("username")
+    password = settings.password or parsed.get("password")
+    if settings.password_file is not None and settings.password is None:
+        return {"credential_provider": _PasswordFile(username, Path(settings.password_file))}
+    given = {"username": username, "password": password}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _addresses(settings: Settings) -> list[dict[str, Any]]:
+    """What redis-py's connections are made with, one per URL."""
+    urls = [url.strip() for url in (settings.url or "").split(",") if url.strip()]
+    if not urls:
+        raise ValueError(f"redis.url is required with `mode: {settings.mode}`")
+    return [_address(settings, url) for url in urls]
+
+
+def _address(settings: Settings, url: str) -> dict[str, Any]:
+    try:
+        parsed: dict[str, Any] = dict(parse_url(url))
+    except ValueError as error:
+        raise ValueError(f"redis.url: {error}") from None
+    for name in parsed:
+        # Others would undo what the tier relies on.
+        if name not in _FROM_URL and not name.startswith("ssl_"):
+            raise ValueError(f"redis.url: the option {name!r} is not supported")
+    credentials = _credentials(settings, parsed)
+    parsed = {name: value for name, value in parsed.items() if name not in {"username", "password"}}
+    address = {**parsed, **credentials, **_options(settings)}
+    if address.get("connection_class") is UnixDomainSocketConnection:
+        if settings.mode != "standalone":
+            raise ValueError(f"redis.url: `mode: {settings.mode}` needs redis:// or rediss://")
+        return address
+    address.setdefault("host", "localhost")
+    address.setdefault("port", 26379 if settings.mode == "sentinel" else 6379)
+    if address.get("connection_class") is not SSLConnection:
+        return address
+    return _with_tls(settings, address)
+
+
+def _with_tls(settings: Settings, address: dict[str, Any]) -> dict[str, Any]:
+    tls = {name: address.pop(name) for name in tuple(address) if name.startswith("ssl_")}
+    if settings.ca_file is not None:
+        tls["ssl_ca_certs"] = settings.ca_file
+    try:
+        context = SSLConnection(**tls).ssl_context.get()
+    except (OSError, RedisError) as error:
+        raise ValueError(f"redis: TLS cannot be set up (ca_file?): {type(error).__name__}") from error
+    return {**address, "connection_class": _TlsConnection, "context": context}
+
+
+def _embedded(settings: Settings, spawn: Spawn) -> ServerLink:
+    valkey = EmbeddedValkey(binary())
+
+    async def revive() -> None:
+        try:
+            await valkey.start()
+        except EmbeddedError as error:
+            raise RedisConnectionError(str(error)) from error
+
+    pool = ConnectionPool(
+        connection_class=UnixDomainSocketConnection, path=valkey.socket, **_options(settings)
+    )
+    return ServerLink(pool, settings.max_connections, spawn, revive=revive, closing=valkey.close)
+
+
+def _sentinel(settings: Settings, addresses: Sequence[dict[str, Any]], spawn: Spawn) -> ServerLink:
+    sentinels = []
+    for address in addresses:
+        master = dict(address)
+        own = {name: value for name, value in address.items() if name not in _MASTERS_ONLY}
+        if settings.sentinel_password is not None:
+            own["password"] = settings.sentinel_password
+        sentinels.append(Redis.from_pool(ConnectionPool(**own)))
+    manager = Sentinel([])  # type: ignore[no-untyped-call]
+    manager.sentinels = sentinels
+    tls = master.pop("connection_class", None) is _TlsConnection
+    for name in ("host", "port"):
+        master.pop(name)
+    master["connection_class"] = _SentinelTlsConnection if tls else SentinelManagedConnection
+    pool = SentinelConnectionPool(settings.sentinel_service, manager, **master)  # type: ignore[no-untyped-call]
+    return ServerLink(pool, settings.max_connections, spawn, closing=manager.aclose)

@@ -1,0 +1,530 @@
+"""The second tier: what one proxy stored, every proxy can serve. It may fail in any way and only ever costs a little time.
+
+redis-py brings the connections; when to stop waiting, how much to ask at once and when not to ask at all is decided here:
+
+- *Deadline*: a call returns within `timeout`, whatever it waits for. What it asked is not cancelled then, which would
+  cost a reconnect for each: it ends by itself a little later, through redis-py's socket timeouts.
+- *Bulkhead*: at most `max_connections` calls are in flight. Others wait, within their deadline.
+- *Breaker*, one per shard: `breaker_failures` in a row, or one and a PING on a fresh connection that fails, too, and
+  nothing is asked until a probe succeeds.
+
+So a Redis that dies or hangs delays requests for about twice `timeout`, each by at most one, and nothing after that.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any, Protocol
+
+import structlog
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterError,
+    InvalidResponse,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    ResponseError,
+    SlotNotCoveredError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from proxy.settings import Redis as Settings
+from proxy.store.addresses import link_to
+from proxy.store.breaker import Breaker, Change
+from proxy.store.lanes import ERRORS, AbsurdReplyError, Command, Reply, Request
+from proxy.store.links import Link
+from proxy.tasks import Tasks
+
+_log = structlog.get_logger(__name__)
+
+_WAIT_GRAIN_S = 0.15
+NO_RECORD = "0-0"
+"""The id before the first of a stream."""
+
+
+class RedisDown(Exception):
+    """A stream could not be read or written; the text is the kind of failure."""
+
+
+class Kind(StrEnum):
+    """Failures as they are counted."""
+
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    MAXCLIENTS = "maxclients"
+    AUTH = "auth"
+    LOADING = "loading"
+    """There, and not serving yet: loading its data, a replica without its master, busy with a script."""
+    CLUSTERDOWN = "clusterdown"
+    """No node serves the key's slot, or they send us in circles."""
+    PROTOCOL = "protocol"
+    """Not Redis, or out of step."""
+    OOM = "oom"
+    READONLY = "readonly"
+    """Refuses writes: a replica, or a server that cannot persist or replicate."""
+    WRONGTYPE = "wrongtype"
+    DENIED = "denied"
+    """The user may not use the command."""
+    TOO_LARGE = "too_large"
+    BUSY = "busy"
+    """No turn among `max_connections` within the deadline."""
+    OTHER = "other"
+
+
+# Redis is of no use while it fails so. The rest is about one command, one key or us: Redis is there, reads go on.
+_AILING = frozenset(
+    {
+        Kind.TIMEOUT,
+        Kind.CONNECTION,
+        Kind.MAXCLIENTS,
+        Kind.AUTH,
+        Kind.LOADING,
+        Kind.CLUSTERDOWN,
+        Kind.PROTOCOL,
+    }
+)
+# Resolve, connect, TLS, AUTH, SELECT, PING, and as many for sentinels: each is bounded by `timeout`.
+_PROBE_STEPS = 8
+_REFUSED = frozenset({Kind.OOM, Kind.READONLY, Kind.DENIED, Kind.OTHER})
+# The first that fits; subclasses before their bases.
+_KINDS: tuple[tuple[type[BaseException], Kind], ...] = (
+    (BusyLoadingError, Kind.LOADING),
+    (AuthenticationError, Kind.AUTH),
+    (AuthorizationError, Kind.AUTH),
+    (NoPermissionError, Kind.DENIED),
+    (OutOfMemoryError, Kind.OOM),
+    (ReadOnlyError, Kind.READONLY),
+    (MasterDownError, Kind.LOADING),
+    (ClusterError, Kind.CLUSTERDOWN),
+    (SlotNotCoveredError, Kind.CLUSTERDOWN),
+    (RedisClusterException, Kind.CONNECTION),
+    (InvalidResponse, Kind.PROTOCOL),
+    (AbsurdReplyError, Kind.PROTOCOL),
+    (RedisTimeoutError, Kind.TIMEOUT),
+    (TimeoutError, Kind.TIMEOUT),
+    (OSError, Kind.CONNECTION),
+)
+# Errors that redis-py has no class for, by the first word of their text.
+_WORDS = {
+    "WRONGTYPE": Kind.WRONGTYPE,
+    "MISCONF": Kind.READONLY,
+    "NOREPLICAS": Kind.READONLY,
+    "BUSY": Kind.LOADING,
+}
+
+
+def kind_of(error: BaseException) -> Kind:
+    for type_, kind in _KINDS:
+        if isinstance(error, type_):
+            return kind
+    if isinstance(error, RedisConnectionError):
+        return Kind.MAXCLIENTS if "max number of clients" in str(error) else Kind.CONNECTION
+    if isinstance(error, ResponseError):
+        return _WORDS.get(str(error).partition(" ")[0], Kind.OTHER)
+    return Kind.PROTOCOL
+
+
+class RedisObserver(Protocol):
+    """Where the tier's figures go."""
+
+    def done(self, op: str, seconds: float) -> None: ...
+
+    def failed(self, kind: str) -> None: ...
+
+    def up(self, is_up: bool) -> None: ...  # noqa: FBT001 - a gauge's value
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call: what it asked of which shard, and how it ended. Neither replies nor failure: it wasn't made."""
+
+    op: str
+    shard: str
+    key: bytes
+    replies: list[Reply] | None = None
+    failure: Kind | None = None
+    started: float = 0.0
+    """Monotonic seconds."""
+
+
+@dataclass(slots=True)
+class _Shard:
+    """What is known of one shard."""
+
+    breaker: Breaker
+    out_since: float = 0.0
+    """Monotonic seconds, of the last time it was."""
+    suspect: bytes = b""
+    """The key whose command failed last."""
+    refuses: set[Kind] = field(default_factory=set)
+    """What it answers instead of doing what it is told; logged once."""
+
+
+class RedisTier:
+    """Get, put and delete never raise and never take longer than `timeout`; the streams raise RedisDown.
+
+    Keys come without the prefix. A miss, an error, a timeout and a value that is too large are all None.
+    """
+
+    def __init__(self, settings: Settings, observer: RedisObserver, tasks: Tasks) -> None:
+        """Raises ValueError for settings that don't fit and EmbeddedError where the embedded Valkey is missing."""
+        self._timeout = settings.timeout
+        self._probe_every = settings.probe_every
+        self._max_value = settings.max_value
+        self._max_failures = settings.breaker_failures
+        self._prefix = f"{settings.prefix}:"
+        self._running: set[asyncio.Task[Any]] = set()
+        self._observer = observer
+        self._tasks = tasks
+        self._link: Link = link_to(settings, self._spawn)
+        self._turns = asyncio.Semaphore(settings.max_connections)
+        self._shards: dict[str, _Shard] = {}
+        self._any_out = asyncio.Event()
+        self._prober: asyncio.Task[None] | None = None
+        self._was_up: bool | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether Redis is in use, all of it."""
+        return self._prober is not None and not any(shard.breaker.is_open for shard in self._shards.values())
+
+    async def start(self) -> None:
+        """Looks whether Redis is there, for at most `timeout`. If not, it is used as soon as it is."""
+        if self._prober is not None:
+            return
+        try:
+            await self._link.prepare()
+        except ERRORS as error:
+            _log.warning("redis cannot be started", error=str(error))
+        first = self._spawn(self._first_look(), "redis first look")
+        await asyncio.wait((first,), timeout=self._timeout)
+        if not first.done():
+            change = self._shard("").breaker.looked(alive=False)
+            self._changed(change, "", Kind.TIMEOUT)
+        self._prober = self._tasks.spawn(self._probe_for_ever(), "redis prober")
+        self._report()
+
+    async def get(self, key: str) -> bytes | None:
+        name = self._name(key)
+        call = await self._call("get", name, self._reads(name))
+        return self._value(call)
+
+    async def get_with_ttl(self, key: str) -> tuple[bytes, float] | None:
+        """The value and the seconds that Redis will keep it: infinity, if it was stored without an end."""
+        name = self._name(key)
+        call = await self._call("get", name, self._reads(name), Command(("PTTL", name), int))
+        value = self._value(call)
+        if value is None or call.replies is None:
+            return None
+        left_ms = call.replies[1]
+        if not isinstance(left_ms, int) or left_ms < -1:
+            # It went between the two, or could not be told.
+            return None
+        return value, float("inf") if left_ms == -1 else left_ms / 1000
+
+    async def put(self, key: str, value: bytes, ttl_s: float) -> bool:
+        ttl_ms = int(ttl_s * 1000)
+        if ttl_ms <= 0:
+            return False
+        if len(value) > self._max_value:
+            self._observer.failed(Kind.TOO_LARGE)
+            return False
+        name = self._name(key)
+        call = await self._call("put", name, Command(("SET", name, value, "PX", ttl_ms)), size=len(value))
+        return call.replies == [b"OK"]
+
+    async def delete(self, *keys: str) -> int:
+        """How many there were."""
+        deleted = 0
+        for batch in self._link.batches([self._name(key) for key in keys]) if keys else ():
+            call = await self._call("delete", batch[0], Command(("UNLINK", *batch), int))
+            if call.replies is not None and call.failure is None:
+                deleted += call.replies[0]
+        return deleted
+
+    async def stream_add(self, key: str, fields: dict[bytes, bytes], *, keep_after_ms: int) -> str:
+        """Appends a record and lets go of those from before `keep_after_ms` (Unix, about). Returns the record's id.
+
+        Raises RedisDown, also where the record was appended and only the answer came too late.
+        """
+        name = self._name(key)
+        pairs = [part for pair in fields.items() for part in pair]
+        command = Command(("XADD", name, "MINID", "~", max(0, keep_after_ms), "*", *pairs))
+        record_id: bytes = _told(await self._call("stream_add", name, command))
+        return record_id.decode("ascii", "replace")
+
+    async def stream_last_id(self, key: str) -> str:
+        """NO_RECORD of an empty stream. Raises RedisDown."""
+        name = self._name(key)
+        command = Command(("XREVRANGE", name, "+", "-", "COUNT", 1), list)
+        records = _records(_told(await self._call("stream_last_id", name, command)))
+        return records[0][0] if records else NO_RECORD
+
+    async def stream_after(
+        self, key: str, last_id: str, *, block_ms: int, count: int
+    ) -> list[tuple[str, dict[bytes, bytes]]]:
+        """Records after `last_id`, at most `count`; waits for one up to `block_ms`. Raises RedisDown.
+
+        It has a connection of its own: however long it waits, it takes no turn from get and put.
+        """
+        name = self._name(key)
+        shard = self._link.shard(name)
+        if self._is_out(shard):
+            raise RedisDown("out")
+        block = ("BLOCK", block_ms) if block_ms > 0 else ()
+        args = ("XREAD", "COUNT", count, *block, "STREAMS", name, last_id)
+        call = _Call("stream_after", shard, name)
+        try:
+            # Twice: to connect, and to answer. Redis looks for waits that are over ten times a second only.
+            wait_s = max(0, block_ms) / 1000 + (_WAIT_GRAIN_S if block else 0.0)
+            async with asyncio.timeout(wait_s + 2 * self._timeout):
+                reply = await self._link.wait(name, Command(args, (list, type(None))))
+        except ERRORS as error:
+            self._failed(call, kind_of(error))
+            raise RedisDown(kind_of(error)) from error
+        self._answered(call, [reply])
+        streams = _told(call)
+        return _records(streams[0][1]) if streams else []
+
+    async def close(self) -> None:
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait((self._prober,))
+            self._prober = None
+        # What was just stored should arrive; socket timeouts end the rest.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PROBE_STEPS * self._timeout):
+                while self._running:
+                    await asyncio.wait(self._running)
+        try:
+            await self._link.close()
+        except ERRORS as error:
+            _log.info("redis connection did not close", error=str(error))
+        self._report()
+
+    def _name(self, key: str) -> bytes:
+        # surrogatepass: any str is a key, and no two are the same one.
+        return (self._prefix + key).encode("utf-8", "surrogatepass")
+
+    def _reads(self, name: bytes) -> Command:
+        # GETRANGE, because GET would send us all of it, however large: one byte too many tells the same.
+        return Command(("GETRANGE", name, 0, self._max_value))
+
+    def _value(self, call: _Call) -> bytes | None:
+        if call.replies is None or not isinstance(call.replies[0], bytes):
+            return None
+        # GETRANGE answers "" where there is nothing.
+        value = call.replies[0]
+        if len(value) > self._max_value:
+            self._observer.failed(Kind.TOO_LARGE)
+            return None
+        return value or None
+
+    async def _call(self, op: str, key: bytes, *commands: Command, size: int = 0) -> _Call:
+        """Makes the call and waits for it until the deadline; either way it's counted."""
+        call = _Call(op, self._link.shard(key), key)
+        if self._is_out(call.shard):
+            return call
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        if not await self._enter(deadline):
+            self._observer.failed(Kind.BUSY)
+            call.failure = Kind.BUSY
+            return call
+        if self._is_out(call.shard):
+            self._turns.release()
+            return call
+        call.started = time.monotonic()
+        waiter = loop.create_future()
+        request = Request(key, commands, partial(self._ended, call, waiter), size)
+        self._link.send(request)
+        timer = loop.call_at(deadline, loop.call_soon, self._expired, call, waiter, request)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        return call
+
+    def _is_out(self, shard: str) -> bool:
+        return self._prober is None or self._shard(shard).breaker.is_open
+
+    async def _enter(self, deadline: float) -> bool:
+        if not self._turns.locked():
+            return await self._turns.acquire()
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._turns.acquire()
+        except TimeoutError:
+            return False
+
+    def _ended(self, call: _Call, waiter: asyncio.Future[None], outcome: list[Reply] | Exception) -> None:
+        self._turns.release()
+        # Too late to be used is too late to be praised, and was blamed already.
+        if call.failure is not None:
+            return
+        if isinstance(outcome, Exception):
+            self._failed(call, kind_of(outcome))
+        else:
+            self._observer.done(call.op, time.monotonic() - call.started)
+            self._answered(call, outcome)
+        # The caller may have been cancelled.
+        if not waiter.done():
+            waiter.set_result(None)
+
+    def _expired(self, call: _Call, waiter: asyncio.Future[None], request: Request) -> None:
+        # One turn of the loop after the timer: where the loop stood still, answers that have arrived go first.
+        if waiter.done():
+            return
+        request.is_dropped = True
+        self._failed(call, Kind.TIMEOUT)
+        waiter.set_result(None)
+
+    def _answered(self, call: _Call, replies: list[Reply]) -> None:
+        call.replies = replies
+        shard = self._shard(call.shard)
+        error = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
+        if error is not None:
+            self._failed(call, kind_of(error))
+            if call.failure in _AILING:
+                return
+        elif call.op == "put" and shard.refuses:
+            _log.info("redis takes writes again", shard=call.shard, refused=sorted(shard.refuses))
+            shard.refuses.clear()
+        shard.breaker.succeeded()
+
+    def _failed(self, call: _Call, kind: Kind) -> None:
+        call.failure = kind
+        self._observer.failed(kind)
+        shard = self._shard(call.shard)
+        if kind in _REFUSED and kind not in shard.refuses:
+            shard.refuses.add(kind)
+            _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind)
+        if kind not in _AILING:
+            return
+        shard.suspect = call.key
+        self._changed(shard.breaker.failed(time.monotonic()), call.shard, kind)
+
+    def _changed(self, change: Change, name: str, kind: Kind | None) -> None:
+        shard, now = self._shard(name), time.monotonic()
+        match change:
+            case Change.LOOK:
+                self._spawn(self._look(name), "redis look")
+            case Change.OPENED:
+                shard.out_since = now
+                _log.warning("redis is out", shard=name, kind=kind)
+                self._any_out.set()
+                self._spawn(self._mend(name), "redis mend")
+                self._report()
+            case Change.CLOSED:
+                _log.info("redis is back", shard=name, after_s=round(now - shard.out_since, 1))
+                self._report()
+            case Change.NONE:
+                pass
+
+    def _report(self) -> None:
+        if self.up != self._was_up:
+            self._was_up = self.up
+            self._observer.up(self._was_up)
+
+    def _shard(self, name: str) -> _Shard:
+        shard = self._shards.get(name)
+        if shard is None:
+            shard = self._shards[name] = _Shard(Breaker(self._max_failures))
+        return shard
+
+    async def _look(self, name: str) -> Kind | None:
+        failure = await self._alive(name)
+        change = self._shard(name).breaker.looked(alive=failure is None)
+        self._changed(change, name, failure)
+        return failure
+
+    async def _first_look(self) -> None:
+        failure = await self._look("")
+        # start() may have given up on it by now.
+        change = self._shard("").breaker.probed(alive=failure is None)
+        self._changed(change, "", failure)
+
+    async def _alive(self, name: str) -> Kind | None:
+        """Why the shard is of no use; None if it is well.
+
+        A dead or hung one shows within `timeout`: each step of connecting and the PING may take that long. One that is
+        far away may use several steps' time, and so may one whose first sentinels hang.
+        """
+        failures: list[Kind | None] = []
+        task = self._spawn(self._probe(name, failures), "redis probe")
+        await asyncio.wait((task,), timeout=_PROBE_STEPS * self._timeout)
+        return failures[0] if failures else Kind.TIMEOUT
+
+    async def _probe(self, name: str, failures: list[Kind | None]) -> None:
+        try:
+            await self._link.probe(name, self._shard(name).suspect)
+        except ERRORS as error:
+            kind = kind_of(error)
+            # It may not be allowed to be asked how it is, and yet be well.
+            failures.append(kind if kind in _AILING else None)
+        else:
+            failures.append(None)
+
+    async def _probe_for_ever(self) -> None:
+        while True:
+            await self._any_out.wait()
+            await asyncio.sleep(self._probe_every)
+            try:
+                await self._probe_those_out()
+            except Exception:  # noqa: BLE001 - the outermost line of a loop that must go on
+                _log.exception("redis prober failed")
+
+    async def _probe_those_out(self) -> None:
+        out = [name for name, shard in self._shards.items() if shard.breaker.is_open]
+        failures = await asyncio.gather(*(self._alive(name) for name in out))
+        for name, failure in zip(out, failures, strict=True):
+            change = self._shard(name).breaker.probed(alive=failure is None)
+            self._changed(change, name, failure)
+            if failure is not None:
+                await self._mend(name)
+        # Nodes that left the cluster, or lost all their slots to another.
+        for name in self._shards.keys() - self._link.shards():
+            if self._shards.pop(name).breaker.is_open:
+                _log.info("redis shard is gone", shard=name)
+        if not any(shard.breaker.is_open for shard in self._shards.values()):
+            self._any_out.clear()
+        self._report()
+
+    async def _mend(self, name: str) -> None:
+        try:
+            await self._link.mend(name)
+        except ERRORS as error:
+            _log.debug("redis is not mended", shard=name, error=str(error))
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = self._tasks.spawn(work, name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+
+def _told(call: _Call) -> Any:
+    if call.failure is not None or call.replies is None:
+        raise RedisDown(call.failure or "out")
+    return call.replies[0]
+
+
+def _records(reply: Iterable[Any]) -> list[tuple[str, dict[bytes, bytes]]]:
+    """A stream's records, as RESP2 lists them: [[id, [field, value, ..]], ..]."""
+    try:
+        return [
+            (record_id.decode("ascii"), dict(zip(parts[::2], parts[1::2], strict=True)))
+            for record_id, parts in reply
+        ]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RedisDown(Kind.PROTOCOL) from error

@@ -1,0 +1,171 @@
+"""Memory, then Redis, as one store that knows about purges and variants."""
+
+from dataclasses import dataclass
+
+from proxy import settings
+from proxy.metrics import DAMAGED, Metrics
+from proxy.policy.freshness import Times
+from proxy.policy.key import variant
+from proxy.policy.purges import GOOD, Standing
+from proxy.policy.routes import Route
+from proxy.purge_log import PurgeLog
+from proxy.store.entry import Damaged, Entry, decode, encode
+from proxy.store.memory import Memory
+from proxy.store.redis import RedisTier
+from proxy.wire.fields import Fields
+
+
+class Copy:
+    """An entry in memory. What is mutable about it is only how far it has been checked against purges."""
+
+    __slots__ = ("entry", "epoch", "since", "standing", "until")
+
+    def __init__(self, entry: Entry, *, since: float, until: float) -> None:
+        self.entry = entry
+        self.since = since
+        self.until = until
+        self.epoch = -1
+        self.standing: Standing = GOOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A stored answer that no purge has taken away."""
+
+    entry: Entry
+    soft_purged: float = 0.0
+
+    @property
+    def times(self) -> Times:
+        """What freshness is decided by."""
+        return self.entry.times(self.soft_purged)
+
+
+class Tiers:
+    """The store. Memory is asked synchronously, Redis is awaited; a Redis that fails is a miss."""
+
+    def __init__(
+        self, memory: Memory[Copy], redis: RedisTier | None, purge_log: PurgeLog, metrics: Metrics
+    ) -> None:
+        self.memory = memory
+        self._redis = redis
+        self._log = purge_log
+        self._metrics = metrics
+        self.limits = settings.Memory()
+        self.redis_limits = settings.Redis()
+
+    # -- memory --
+
+    def recall(self, key: str, fields: Fields, now: float) -> Found | None:
+        """What memory has for a request."""
+        copy = self._good_copy(key, now)
+        if copy is not None and copy.entry.vary:
+            copy = self._good_copy(_variant(key, copy.entry, fields), now)
+        return None if copy is None else Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
+
+    def _good_copy(self, key: str, now: float) -> Copy | None:
+        copy = self.memory.get(key)
+        if copy is None:
+            return None
+        if copy.epoch != self._log.purges.epoch:
+            copy.standing = self._log.purges.standing(copy.entry.concerned)
+            copy.epoch = self._log.purges.epoch
+        # While the log can't be read, purges of other replicas go unseen here for this long and no longer.
+        unsure = not self._log.readable and now - copy.since > self.limits.max_age
+        if copy.standing.purged or now >= copy.until or unsure:
+            self.memory.pop(key)
+            return None
+        return copy
+
+    def remember(self, entry: Entry, route: Route, now: float, *, redis_left_s: float | None = None) -> None:
+        """Keep a copy in memory: as long as it's good, or `max_age` where Redis has it too and can be asked again."""
+        if not route.settings.memory:
+            return
+        until = entry.keep_until
+        if self._redis is not None and route.settings.redis:
+            until = min(until, now + self.limits.max_age)
+        if redis_left_s is not None:
+            until = min(until, now + redis_left_s)
+        self.memory.put(entry.key, Copy(entry, since=now, until=until), size=entry.size, until=until)
+
+    # -- Redis --
+
+    async def fetch(self, key: str, fields: Fields, route: Route, now: float) -> Found | None:
+        """What Redis has for a request; it is remembered."""
+        entry = await self._fetch(key, route, now)
+        if entry is not None and entry.vary:
+            entry = await self._fetch(_variant(key, entry, fields), route, now)
+        if entry is None:
+            return None
+        return Found(entry=entry, soft_purged=self._log.purges.standing(entry.concerned).soft_at)
+
+    async def _fetch(self, key: str, route: Route, now: float) -> Entry | None:
+        # Before the log is read to its end, Redis may hold what has been purged.
+        if self._redis is None or not route.settings.redis or not self._log.readable:
+            return None
+        raw = await self._redis.get_with_ttl(key)
+        if raw is None:
+            return None
+        data, left_s = raw
+        try:
+            entry = decode(data, key=key, max_body=self.redis_limits.max_value)
+        except Damaged as error:
+            self._metrics.count(DAMAGED, str(error))
+            return None
+        if now >= entry.keep_until or self._log.purges.standing(entry.concerned).purged:
+            return None
+        self.remember(entry, route, now, redis_left_s=left_s)
+        return entry
+
+    # -- both --
+
+    async def store(self, entry: Entry, base_key: str, route: Route, now: float) -> None:
+        """Keep an entry in Redis as well. `base_key` is the key before its Vary was known."""
+        if self._redis is None or not route.settings.redis:
+            return
+        ttl_s = entry.keep_until - now
+        if entry.key != base_key:
+            await self._share(signpost(entry, base_key), ttl_s)
+        await self._share(entry, ttl_s)
+
+    async def _share(self, entry: Entry, ttl_s: float) -> None:
+        assert self._redis is not None  # noqa: S101 - the caller checked
+        data = encode(entry, compress_above=self.redis_limits.compress_above)
+        if len(data) <= self.redis_limits.max_value:
+            await self._redis.put(entry.key, data, ttl_s)
+
+    def keep(self, entry: Entry, base_key: str, route: Route, now: float) -> bool:
+        """Keep an entry in memory, unless it has been purged while it was under way."""
+        if self._log.purges.standing(entry.concerned).purged:
+            return False
+        if entry.key != base_key:
+            self.remember(signpost(entry, base_key), route, now)
+        self.remember(entry, route, now)
+        return True
+
+
+def signpost(entry: Entry, base_key: str) -> Entry:
+    """What stands under the key without Vary: not an answer, but which headers its variants differ by."""
+    return Entry(
+        key=base_key,
+        route=entry.route,
+        url=entry.url,
+        tags=entry.tags,
+        born=entry.born,
+        status=0,
+        reason=b"",
+        head=b"",
+        etag=b"",
+        last_modified=b"",
+        generated=entry.generated,
+        fresh_until=entry.fresh_until,
+        revalidate_s=0.0,
+        error_s=0.0,
+        keep_until=entry.keep_until,
+        explicit=entry.explicit,
+        vary=entry.vary,
+    )
+
+
+def _variant(key: str, entry: Entry, fields: Fields) -> str:
+    return variant(key, tuple(name.encode() for name in entry.vary), fields)

@@ -1,0 +1,346 @@
+"""Asking the API: pooled connections, one strict reader of answers, a bound on every wait.
+
+Bodies are streamed both ways with back-pressure and never held whole. An answer that breaks off is an error, never an
+end. What was sent is never sent twice, unless the method allows it and not one byte of an answer had come.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from proxy import settings
+from proxy.policy.balance import Address, order
+from proxy.upstream_connection import Connection, UpstreamError
+from proxy.wire.fields import Fields, block
+from proxy.wire.response import ResponseHead, is_event_stream
+
+# RFC 9110 section 9.2.2.
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+# RFC 9110 section 10.1.1: a client need not wait for 100 for ever, and some servers never send it.
+_CONTINUE_WAIT_S = 1.0
+
+
+class ClientBodyError(Exception):
+    """The client did not send the body it announced, or not in time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A request to the API, in bytes exactly as they are to be sent."""
+
+    method: str
+    target: bytes
+    fields: Fields
+    """With Host; without framing unless the body's length is known."""
+    body: AsyncIterator[bytes] | None = None
+    chunked: bool = False
+    """The body's length is not known."""
+    expects_continue: bool = False
+    upgrade: bool = False
+
+    def head(self) -> bytes:
+        """Request line and fields."""
+        framing = b"Transfer-Encoding: chunked\r\n" if self.chunked else b""
+        line = b"%s %s HTTP/1.1\r\n" % (self.method.encode(), self.target)
+        return b"".join((line, block(self.fields), framing, b"\r\n"))
+
+
+class Exchange:
+    """One request and its answer. Whoever holds it must read the body to its end, or `abandon` it."""
+
+    def __init__(
+        self, pool: "_Pool", connection: Connection, head: ResponseHead, sender: asyncio.Task[None] | None
+    ) -> None:
+        self.head = head
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self._sender = sender
+        quiet = head.status == 101 or is_event_stream(head)
+        limits = pool.limits
+        self._timeout_s = limits.stream_idle_timeout if quiet else limits.read_timeout
+
+    async def read(self) -> bytes:
+        """More of the body; empty at its end. Raises UpstreamError where it breaks off or stalls."""
+        if self._connection is None:
+            return b""
+        try:
+            data = await self._connection.receive(self._timeout_s)
+        except UpstreamError:
+            self.abandon()
+            raise
+        if not data:
+            self._release()
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Give back what `read` returned."""
+        if self._connection is not None:
+            self._connection.unread(data)
+
+    async def write(self, data: bytes) -> None:
+        """Bytes into the tunnel that a 101 opened. Raises UpstreamError."""
+        if self._connection is not None:
+            await self._connection.send(data)
+
+    def _release(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        sending = self._sender is not None and not self._sender.done()
+        if self._sender is not None:
+            self._sender.cancel()
+        # A request whose body was not wanted to its end leaves the connection in the middle of it.
+        self._pool.release(connection, reuse=not sending)
+
+    def abandon(self) -> None:
+        """Done with it, whatever is left: the connection is closed."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._sender is not None:
+                self._sender.cancel()
+            connection.close()
+            self._pool.release(connection, reuse=False)
+
+
+class _Pool:
+    """Connections to one address."""
+
+    def __init__(self, address: Address, limits: settings.Upstream) -> None:
+        self.address = address
+        self.limits = limits
+        self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []
+        self._slots = asyncio.Semaphore(limits.max_connections)
+
+    async def acquire(self, *, fresh: bool) -> tuple[Connection, bool]:
+        """A connection, and whether it was used before. Raises UpstreamError."""
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(self.limits.queue_timeout):
+                    await self._slots.acquire()
+            except TimeoutError as error:
+                raise UpstreamError("busy", 503, "all connections to the API are in use") from error
+        else:
+            await self._slots.acquire()
+        try:
+            reused = None if fresh else self._take_idle()
+            connection = reused or await self._connect()
+        except BaseException:
+            self._slots.release()
+            raise
+        self.address.inflight += 1
+        return connection, reused is not None
+
+    def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection, timer = self._idle.pop()
+            timer.cancel()
+            if connection.reusable:
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.limits.connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self.limits), self.address.host, self.address.port
+                )
+        except TimeoutError as error:
+            raise UpstreamError("connect_timeout", 504, "the API does not accept connections") from error
+        except OSError as error:
+            raise UpstreamError("connect", 502, "the API cannot be reached") from error
+        return connection
+
+    def release(self, connection: Connection, *, reuse: bool) -> None:
+        """An exchange is over."""
+        self.address.inflight -= 1
+        self._slots.release()
+        if not reuse or not connection.reusable or self.limits.keepalive <= 0:
+            connection.close()
+            return
+        connection.rest()
+        while len(self._idle) >= self.limits.max_connections:
+            oldest, timer = self._idle.pop(0)
+            timer.cancel()
+            oldest.close()
+        expiry = asyncio.get_running_loop().call_later(self.limits.keepalive, self._expire, connection)
+        self._idle.append((connection, expiry))
+
+    def _expire(self, connection: Connection) -> None:
+        self._idle = [pair for pair in self._idle if pair[0] is not connection]
+        connection.close()
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for connection, timer in self._idle:
+            timer.cancel()
+            connection.close()
+        self._idle.clear()
+
+
+class Upstream:
+    """The API, at one address or several."""
+
+    def __init__(self, limits: settings.Upstream, observe: Callable[[str, str, float], None]) -> None:
+        """`observe` is told of every request: route, status or kind of failure, seconds to the answer's head."""
+        self._limits = limits
+        self._observe = observe
+        origins = limits.urls or (limits.url or "",)
+        self.addresses = [_address(origin) for origin in origins]
+        self._pools = {address.text: _Pool(address, limits) for address in self.addresses}
+        self._turn = 0
+
+    @property
+    def authority(self) -> bytes:
+        """The API's own name for itself: Host where no client names one."""
+        return self.addresses[0].text.encode()
+
+    @property
+    def inflight(self) -> int:
+        """Requests whose answers are not read to their end."""
+        return sum(address.inflight for address in self.addresses)
+
+    async def ask(
+        self,
+        request: Outgoing,
+        *,
+        route: str,
+        informational: Callable[[ResponseHead], None] | None = None,
+    ) -> Exchange:
+        """Send a request; the exchange it returns has the answer's head. `route` is the metric's label.
+
+        Raises UpstreamError, ClientBodyError.
+        """
+        started = monotonic()
+        try:
+            exchange = await self._ask(request, informational)
+        except UpstreamError as error:
+            self._observe(route, error.kind, monotonic() - started)
+            raise
+        self._observe(route, str(exchange.head.status), monotonic() - started)
+        return exchange
+
+    async def _ask(self, request: Outgoing, informational: Callable[[ResponseHead], None] | None) -> Exchange:
+        self._turn += 1
+        candidates = order(self.addresses, now=monotonic(), turn=self._turn)
+        for last, address in ((address is candidates[-1], address) for address in candidates):
+            try:
+                exchange = await self._ask_at(self._pools[address.text], request, informational)
+            except UpstreamError as error:
+                self._blame(address)
+                # Nothing was sent where there was no connection, so another address may be asked.
+                if last or error.kind not in {"connect", "connect_timeout"}:
+                    raise
+            else:
+                if exchange.head.status in (502, 503, 504):
+                    self._blame(address)
+                else:
+                    address.succeeded()
+                return exchange
+        raise AssertionError("an API has at least one address")
+
+    def _blame(self, address: Address) -> None:
+        address.failed(
+            now=monotonic(), eject_after=self._limits.eject_after, eject_for=self._limits.eject_for
+        )
+
+    async def _ask_at(
+        self, pool: _Pool, request: Outgoing, informational: Callable[[ResponseHead], None] | None
+    ) -> Exchange:
+        # An idle connection may be closed by the API in the very moment in which it is used. Only what may be sent
+        # twice runs that risk; the rest takes a new connection, 0.1 ms on loopback.
+        repeatable = request.method in _IDEMPOTENT and request.body is None
+        connection, reused = await pool.acquire(fresh=not repeatable)
+        try:
+            return await self._exchange(pool, connection, request, informational)
+        except UpstreamError:
+            if not (reused and repeatable and not connection.answered):
+                raise
+        connection, _ = await pool.acquire(fresh=True)
+        return await self._exchange(pool, connection, request, informational)
+
+    async def _exchange(
+        self,
+        pool: _Pool,
+        connection: Connection,
+        request: Outgoing,
+        informational: Callable[[ResponseHead], None] | None,
+    ) -> Exchange:
+        sender: asyncio.Task[None] | None = None
+        connection.begin(request.method, upgrade=request.upgrade)
+        connection.informational = informational
+        try:
+            await connection.send(request.head())
+            if request.body is not None:
+                sender = asyncio.get_running_loop().create_task(_send_body(connection, request))
+                sender.add_done_callback(_retrieved)
+            head = await self._head_or_broken_body(connection, sender)
+        except BaseException:
+            if sender is not None:
+                sender.cancel()
+            connection.close()
+            pool.release(connection, reuse=False)
+            raise
+        return Exchange(pool, connection, head, sender)
+
+    async def _head_or_broken_body(
+        self, connection: Connection, sender: asyncio.Task[None] | None
+    ) -> ResponseHead:
+        if sender is None:
+            return await connection.receive_head(self._limits.timeout)
+        # The clock for the first byte starts when the body is sent: an upload may take as long as it takes.
+        waiting = asyncio.get_running_loop().create_task(connection.receive_head(None))
+        try:
+            await asyncio.wait({sender, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
+                error = sender.exception()
+                if isinstance(error, ClientBodyError):
+                    raise error
+                # Where the API stopped reading it may still have said why.
+                return await asyncio.wait_for(waiting, self._limits.timeout)
+            return waiting.result()
+        except TimeoutError as error:
+            raise UpstreamError(
+                "timeout", 504, f"the API sent nothing for {self._limits.timeout:g}s"
+            ) from error
+        finally:
+            waiting.cancel()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        for pool in self._pools.values():
+            pool.close()
+
+
+async def _send_body(connection: Connection, request: Outgoing) -> None:
+    assert request.body is not None  # noqa: S101 - the caller checked
+    if request.expects_continue:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CONTINUE_WAIT_S):
+                await connection.continued.wait()
+    try:
+        async for piece in request.body:
+            if piece:
+                await connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if request.chunked else piece)
+        if request.chunked:
+            await connection.send(b"0\r\n\r\n")
+    except ClientBodyError:
+        # The API must see a request that broke off, not one that it waits for.
+        connection.close()
+        raise
+
+
+def _retrieved(sender: asyncio.Task[None]) -> None:
+    # Its error has been acted on, or the answer came before it mattered.
+    if not sender.cancelled():
+        sender.exception()
+
+
+def _address(origin: str) -> Address:
+    host, _, port = origin.removeprefix("http://").rstrip("/").rpartition(":")
+    if not host or not port.isdigit():
+        return Address(host=origin.removeprefix("http://").rstrip("/").strip("[]"), port=80)
+    return Address(host=host.strip("[]"), port=int(port))

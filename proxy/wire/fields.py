@@ -1,0 +1,56 @@
+"""Header fields as they came: raw names and values, in order; and which of them end at this hop."""
+
+from collections.abc import Iterable
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Name (case as sent) and value (without surrounding white space), in order, repeated ones apart."""
+
+# RFC 9110 section 7.6.1. Proxy-Authenticate and Proxy-Authorization pass: a sidecar is not the proxy they speak to.
+HOP_BY_HOP = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer"}
+)
+
+
+def values(fields: Fields, name: bytes) -> list[bytes]:
+    """All values of a field; `name` in lower case."""
+    size = len(name)
+    return [value for key, value in fields if len(key) == size and key.lower() == name]
+
+
+def combined(fields: Fields, name: bytes) -> bytes | None:
+    """The field's lines as one value, joined by commas (RFC 9110 section 5.3). None if there is none."""
+    lines = values(fields, name)
+    return b", ".join(lines) if lines else None
+
+
+def members(fields: Fields, name: bytes) -> list[bytes]:
+    """A list field's members, lower-cased, empty ones dropped. For fields whose members hold no quoted commas."""
+    return [
+        member
+        for line in values(fields, name)
+        for piece in line.split(b",")
+        if (member := piece.strip().lower())
+    ]
+
+
+def without(fields: Fields, names: Iterable[bytes]) -> Fields:
+    """The fields less those named (in lower case)."""
+    dropped = frozenset(names)
+    return tuple(field for field in fields if field[0].lower() not in dropped)
+
+
+def end_to_end(fields: Fields) -> Fields:
+    """The fields less those that end at this hop: RFC 9110's and those that Connection names."""
+    return without(fields, HOP_BY_HOP.union(members(fields, b"connection")))
+
+
+def block(fields: Fields) -> bytes:
+    """The fields as lines, each with its CRLF."""
+    return b"".join([b"%s: %s\r\n" % field for field in fields])
+
+
+def from_block(lines: bytes) -> Fields:
+    """What `block` wrote, as fields again."""
+    return tuple(
+        (name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n") if line)
+    )

@@ -1,0 +1,93 @@
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxy.settings import Redis
+from proxy.store.redis import RedisTier
+from proxy.tasks import Tasks
+from tests import servers
+from tests.redis_tiers import Seen, back_within, needs_redis, seconds, tier_on
+
+pytestmark = needs_redis
+
+
+async def test_a_database_of_the_url_is_used(server: servers.Server) -> None:
+    async with tier_on(f"{server.url}/3") as (tier, _):
+        await tier.put("k", b"v", 10)
+    assert server.info("keyspace").keys() == {"db3"}
+
+
+async def test_passwords_users_and_a_rotated_password_file_are_used_and_never_logged(tmp_path: Path) -> None:
+    with servers.redis("--requirepass", "old-secret") as server, capture_logs() as logs:
+        address = f"127.0.0.1:{server.port}"
+        file = tmp_path / "password"
+        for url, settings in [
+            (f"redis://:old-secret@{address}", {}),
+            (f"redis://default:old-secret@{address}", {}),
+            (f"redis://{address}", {"password": "old-secret"}),
+            (f"redis://{address}", {"username": "default", "password": "old-secret"}),
+        ]:
+            async with tier_on(url, **settings) as (tier, _):
+                assert await tier.put("k", b"v", 60)
+        async with tier_on(f"redis://:wrong-secret@{address}") as (tier, seen):
+            assert (tier.up, await tier.get("k"), seen.failures) == (False, None, {})
+
+        file.write_text("wrong-secret\n")
+        async with tier_on(f"redis://{address}", password_file=str(file)) as (tier, _):
+            assert not tier.up
+            file.write_text("old-secret\n")
+            await back_within(tier, 5)
+        async with tier_on(f"redis://{address}", password_file=str(tmp_path / "absent")) as (tier, _):
+            assert await tier.get("k") is None
+    assert "secret" not in repr(logs)
+    assert len(logs) <= 6
+
+
+async def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None or b"tls" not in Path(str(servers.binary())).read_bytes():
+        pytest.skip("needs openssl and a Redis with TLS: apt-get install openssl redis-server")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    files = ("-keyout", str(key), "-out", str(certificate))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files],
+        check=True,
+        capture_output=True,
+    )
+    port = servers.free_port()
+    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    with servers.redis("--tls-port", str(port), "--port", "0", *tls, port=port):
+        async with tier_on(f"rediss://localhost:{port}", ca_file=str(certificate), timeout=0.2) as (
+            tier,
+            seen,
+        ):
+            assert await tier.put("k", b"v", 60)
+            took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(64))))
+            assert (values, seen.failures) == ([b"v"] * 64, {})
+            assert took < 0.2
+        async with tier_on(f"rediss://localhost:{port}", timeout=0.2) as (tier, _):
+            assert not tier.up
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"url": "http://u:secret@h"}, "redis.url: Redis URL must specify", id="scheme"),
+        pytest.param({"url": "redis://a,redis://b"}, "several addresses", id="several"),
+        pytest.param({"url": "redis://h?socket_timeout=9"}, "'socket_timeout' is not supported", id="option"),
+        pytest.param({"url": None}, "redis.url is required", id="none"),
+        pytest.param(
+            {"url": "unix:///x", "mode": "cluster"}, "needs redis:// or rediss://", id="unix cluster"
+        ),
+        pytest.param({"url": "rediss://h", "ca_file": "/no/such"}, "TLS cannot be set up", id="ca"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told_at_once_without_secrets(settings: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        RedisTier(Redis(**settings), Seen(), Tasks())
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,540 @@
+"""Every test talks to a real server; faults come from signals and from a proxy between. Times are what the tier promises."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from proxy.store.redis import Kind, RedisDown
+from tests import servers
+from tests.faults import FaultProxy
+from tests.redis_tiers import SLACK, TIMEOUT, back_within, needs_redis, seconds, tier_on, url_of
+
+pytestmark = needs_redis
+
+
+# --- what it does ---
+
+
+async def test_what_is_put_is_got_until_its_time_is_over(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        assert await tier.get("k") is None
+        assert await tier.put("k", b"v\x00\xff", 10)
+        assert await tier.get("k") == b"v\x00\xff"
+        value, ttl = await tier.get_with_ttl("k") or (None, 0)
+        assert (value, 9 < ttl <= 10) == (b"v\x00\xff", True)
+        assert await tier.put("short", b"v", 0.02)
+        await asyncio.sleep(0.04)
+        assert await tier.get_with_ttl("short") is None
+        assert (seen.failures, seen.answered["get"], seen.ups) == (Counter(), 4, [True])
+
+
+@pytest.mark.parametrize("ttl_s", [0, -1, 0.0004], ids=str)
+async def test_a_ttl_that_is_over_is_not_stored(server: servers.Server, ttl_s: float) -> None:
+    async with tier_on(server.url) as (tier, _):
+        assert not await tier.put("k", b"v", ttl_s)
+        assert await tier.get("k") is None
+
+
+async def test_delete_counts_what_there_was(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, _):
+        await tier.put("a", b"1", 10)
+        await tier.put("b", b"2", 10)
+        assert [await tier.delete("a", "b", "c"), await tier.delete("a"), await tier.delete()] == [2, 0, 0]
+
+
+async def test_every_key_has_the_prefix_and_every_string_is_a_key(server: servers.Server) -> None:
+    keys = ["k", "ключ", "with space\r\n", "lone \udcff", "lone \ud800", ""]
+    async with tier_on(server.url, prefix="mine") as (tier, _):
+        for key in keys:
+            assert await tier.put(key, key.encode("utf-8", "surrogatepass") or b"empty", 10)
+        values = [await tier.get(key) for key in keys]
+
+    assert values == [key.encode("utf-8", "surrogatepass") or b"empty" for key in keys]
+    assert all(name.startswith(b"mine:") for name in server.command("KEYS", "*"))
+
+
+async def test_a_value_without_an_end_says_so(server: servers.Server) -> None:
+    server.command("SET", "crowdgate:k", "v")
+    async with tier_on(server.url) as (tier, _):
+        assert await tier.get_with_ttl("k") == (b"v", float("inf"))
+
+
+async def test_too_large_a_value_is_neither_stored_nor_fetched(server: servers.Server) -> None:
+    async with tier_on(server.url, max_value=1000) as (tier, seen):
+        assert not await tier.put("k", b"x" * 1001, 10)
+        assert await tier.put("k", b"x" * 1000, 10)
+        assert await tier.get("k") == b"x" * 1000
+
+        server.command("SETRANGE", "crowdgate:k", 300_000_000, "y")
+        before = int(server.info("stats")["total_net_output_bytes"])
+        assert [await tier.get("k"), await tier.get_with_ttl("k")] == [None, None]
+        assert int(server.info("stats")["total_net_output_bytes"]) - before < 10_000
+        assert seen.failures == {Kind.TOO_LARGE: 3}
+        # The next answer from the API heals it.
+        assert await tier.put("k", b"v", 10)
+        assert await tier.get("k") == b"v"
+
+
+async def test_a_key_of_another_type_is_a_miss_that_put_overwrites(server: servers.Server) -> None:
+    server.command("LPUSH", "crowdgate:k", "v")
+    async with tier_on(server.url) as (tier, seen):
+        assert await tier.get("k") is None
+        assert await tier.get_with_ttl("k") is None
+        assert await tier.put("k", b"v", 10)
+        assert await tier.get("k") == b"v"
+        assert (seen.failures, tier.up) == ({Kind.WRONGTYPE: 2}, True)
+
+
+async def test_a_flushed_redis_is_a_plain_miss(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 10)
+        server.command("FLUSHALL")
+        assert await tier.get("k") is None
+        assert seen.failures == {}
+
+
+# --- Redis is absent, dies, hangs, is slow ---
+
+
+async def test_an_absent_redis_costs_nothing_and_is_used_when_it_comes() -> None:
+    port = servers.free_port()
+    started = time.monotonic()
+    async with tier_on(f"redis://127.0.0.1:{port}") as (tier, seen):
+        assert time.monotonic() - started < TIMEOUT + SLACK
+        took, value = await seconds(tier.get("k"))
+        assert (value, took < 0.02, tier.up, seen.ups) == (None, True, False, [False])
+
+        with servers.redis(port=port) as server:
+            server.command("SET", "crowdgate:k", "v")
+            assert await back_within(tier, 5) < 1
+            assert tier.up
+        assert seen.ups[-1]
+
+
+async def test_a_name_that_does_not_resolve_and_an_address_that_does_not_answer_cost_at_most_the_timeout() -> (
+    None
+):
+    for host in ("no-such-host.invalid", "192.0.2.1"):
+        took = time.monotonic()
+        async with tier_on(f"redis://{host}:6379") as (tier, _):
+            assert time.monotonic() - took < TIMEOUT + SLACK
+            assert not tier.up
+            took, value = await seconds(tier.get("k"))
+            assert (value, took < 0.002) == (None, True)
+
+
+async def test_a_redis_that_is_killed_delays_nobody_and_is_used_again_after_its_restart(
+    server: servers.Server,
+) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        server.kill()
+        times = [(await seconds(tier.get("k")))[0] for _ in range(50)]
+        assert max(times) < 0.02
+        await asyncio.sleep(0.1)
+        assert not tier.up
+
+        server.start()
+        server.command("SET", "crowdgate:k", "v")
+        assert await back_within(tier, 5) < 1
+        assert seen.ups == [True, False, True]
+
+
+async def test_a_hung_redis_delays_calls_by_the_timeout_for_an_instant_and_is_used_again(
+    server: servers.Server,
+) -> None:
+    async with tier_on(server.url, probe_every=1.0) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        server.pause()
+        try:
+            took, value = await seconds(tier.get("k"))
+            assert (value, took < TIMEOUT + SLACK) == (None, True)
+            # Somebody always asks.
+            delayed = time.monotonic()
+            while tier.up:
+                await tier.get("k")
+            assert time.monotonic() - delayed < 4 * TIMEOUT
+            await asyncio.sleep(1)
+            times = [(await seconds(tier.get("k")))[0] for _ in range(100)]
+            assert max(times) < 0.002
+        finally:
+            server.resume()
+        assert await back_within(tier, 5) < 1.5
+        assert seen.ups == [True, False, True]
+
+
+async def test_five_hundred_callers_of_a_hung_redis_all_return_in_time(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        server.pause()
+        try:
+            took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(500))))
+        finally:
+            server.resume()
+        assert values == [None] * 500
+        assert took < TIMEOUT + 0.1
+        assert sum(seen.failures.values()) == 500
+        assert seen.failures.keys() <= {Kind.TIMEOUT, Kind.BUSY}
+        assert await back_within(tier, 5) < 1
+
+
+async def test_a_hung_redis_at_the_start_is_waited_for_no_longer_than_the_timeout(
+    server: servers.Server,
+) -> None:
+    server.command("SET", "crowdgate:k", "v")
+    server.pause()
+    try:
+        started = time.monotonic()
+        async with tier_on(server.url) as (tier, _):
+            assert time.monotonic() - started < TIMEOUT + SLACK
+            assert not tier.up
+            server.resume()
+            await back_within(tier, 5)
+    finally:
+        server.resume()
+
+
+async def test_a_redis_thirty_milliseconds_away_is_used(faulty: FaultProxy) -> None:
+    faulty.set(delay_s=0.03)
+    async with tier_on(f"{url_of(faulty)}/1") as (tier, seen):
+        # SELECT is one round trip too many for start() and for a connection's first call; the second finds it ready.
+        await asyncio.sleep(0.1)
+        await tier.put("k", b"v", 60)
+        await asyncio.sleep(0.1)
+        seen.failures.clear()
+        await tier.put("k", b"v", 60)
+        for _ in range(5):
+            took, value = await seconds(tier.get("k"))
+            assert (value, 0.03 <= took < TIMEOUT + SLACK) == (b"v", True)
+        assert (seen.failures, tier.up) == ({}, True)
+
+
+async def test_a_redis_that_became_too_far_away_is_taken_out_and_back(faulty: FaultProxy) -> None:
+    async with tier_on(url_of(faulty)) as (tier, _):
+        await tier.put("k", b"v", 60)
+        faulty.set(delay_s=0.2)
+        took = [(await seconds(tier.get("k")))[0] for _ in range(4)]
+        assert max(took) < TIMEOUT + SLACK
+        assert not tier.up
+        faulty.set()
+        await back_within(tier, 5)
+
+
+async def test_an_event_loop_that_stood_still_does_not_take_redis_out(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        for _ in range(3):
+            server.pause()
+            callers = [asyncio.ensure_future(tier.get("k")) for _ in range(20)]
+            # Sent by now, and answered while nobody looks.
+            await asyncio.sleep(0.2 * TIMEOUT)
+            server.resume()
+            time.sleep(1.4 * TIMEOUT)
+            assert await asyncio.gather(*callers) == [b"v"] * 20
+        assert (tier.up, seen.failures) == (True, {})
+
+
+# --- Redis misbehaves ---
+
+ABSURD = {
+    "garbage": b"\x00\xff\x13garbage\r\n",
+    "http": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "integer": b":1\r\n",
+    "array": b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+    "nothing": b"$-1\r\n",
+    "a length beyond all numbers": b"$99999999999999999999999\r\n",
+    "a negative length": b"$-7\r\n",
+    "an array beyond all numbers": b"*99999999999999999999\r\n",
+    "a redirection to nowhere": b"-MOVED nonsense\r\n",
+    "an error in no encoding": b"-\xff\xfe\xfd\r\n",
+    "an empty line": b"\r\n",
+    "deep nesting": b"*1\r\n" * 100 + b":1\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ABSURD.values(), ids=ABSURD.keys())
+async def test_an_absurd_answer_is_a_miss_and_costs_the_connection(faulty: FaultProxy, answer: bytes) -> None:
+    async with tier_on(url_of(faulty), breaker_failures=1000) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        accepted = faulty.accepted
+        faulty.set(answer=answer)
+        took, value = await seconds(tier.get("k"))
+        faulty.set()
+
+        assert (value, took < TIMEOUT + SLACK) == (None, True)
+        assert seen.failures.keys() <= {Kind.PROTOCOL, Kind.OTHER}
+        assert seen.failures.total() == 1
+        if seen.failures[Kind.PROTOCOL]:
+            await back_within(tier, 5)
+            assert faulty.accepted > accepted
+
+
+async def test_a_length_that_is_never_filled_is_a_timeout(faulty: FaultProxy) -> None:
+    async with tier_on(url_of(faulty)) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        faulty.set(answer=b"$2000000000\r\nx")
+        took, value = await seconds(tier.get("k"))
+        faulty.set()
+        assert (value, took < TIMEOUT + SLACK, seen.failures) == (None, True, {Kind.TIMEOUT: 1})
+        await back_within(tier, 5)
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "reset before the answer": {"cut_after": 0},
+    "reset in the answer": {"cut_after": 40},
+    "end of file in the answer": {"cut_after": 40, "reset": False},
+    "corrupt": {"corrupt": True},
+    "stall": {"stall": True},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+async def test_a_broken_answer_is_a_miss_in_time_and_redis_is_used_again(
+    faulty: FaultProxy, fault: dict[str, Any]
+) -> None:
+    async with tier_on(url_of(faulty)) as (tier, seen):
+        await tier.put("k", b"v" * 1000, 60)
+        faulty.set(**fault)
+        took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(20))))
+        faulty.set()
+
+        assert values == [None] * 20
+        assert took < TIMEOUT + SLACK
+        assert seen.failures.total() == 20
+        assert await back_within(tier, 5) < 1
+
+
+async def test_refused_connections_are_misses_and_redis_is_used_again(faulty: FaultProxy) -> None:
+    async with tier_on(url_of(faulty)) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        faulty.set(refuse=True)
+        faulty.reset_all()
+        await asyncio.sleep(0.05)
+        times = [(await seconds(tier.get("k")))[0] for _ in range(20)]
+        assert max(times) < TIMEOUT
+        await asyncio.sleep(0.1)
+        assert (tier.up, seen.failures.keys() <= {Kind.CONNECTION, Kind.TIMEOUT}) == (False, True)
+        faulty.set()
+        await back_within(tier, 5)
+
+
+async def test_no_caller_ever_gets_the_value_of_another_key_in_a_storm_of_faults(faulty: FaultProxy) -> None:
+    chance = random.Random(7)
+    async with tier_on(url_of(faulty), breaker_failures=1000, probe_every=0.02) as (tier, seen):
+        keys = [f"k{number}" for number in range(50)]
+        for key in keys:
+            await tier.put(key, key.encode() * 40, 60)
+        got: Counter[str] = Counter()
+        over = time.monotonic() + 3
+
+        async def ask() -> None:
+            while time.monotonic() < over:
+                key = chance.choice(keys)
+                value = (
+                    (await tier.get_with_ttl(key) or (None,))[0]
+                    if chance.random() < 0.5
+                    else await tier.get(key)
+                )
+                got["miss" if value is None else "right" if value == key.encode() * 40 else "wrong"] += 1
+                await asyncio.sleep(0)
+
+        async def disturb() -> None:
+            while time.monotonic() < over:
+                faulty.set(delay_s=chance.choice([0, 0.001, 0.049, 0.0505, 0.055, 0.099, 0.105]))
+                await asyncio.sleep(0.03)
+                if chance.random() < 0.2:
+                    faulty.set(cut_after=chance.randrange(200), reset=chance.random() < 0.5)
+                    await asyncio.sleep(0.005)
+                faulty.set()
+                await asyncio.sleep(0.02)
+
+        await asyncio.gather(disturb(), *(ask() for _ in range(60)))
+        assert got["wrong"] == 0
+        assert got["right"] > 100
+        assert seen.failures[Kind.TIMEOUT] > 20
+        await asyncio.sleep(0.3)
+        await back_within(tier, 5, "k0")
+        assert faulty.open_connections <= 64
+
+
+# --- Redis answers, with an error ---
+
+
+async def test_a_full_redis_refuses_writes_and_serves_reads() -> None:
+    with servers.redis() as server, capture_logs() as logs:
+        async with tier_on(server.url) as (tier, seen):
+            await tier.put("k", b"v", 60)
+            server.command("CONFIG", "SET", "maxmemory", "1")
+            assert [await tier.put(f"k{number}", b"v", 60) for number in range(10)] == [False] * 10
+            assert await tier.get("k") == b"v"
+            assert (seen.failures, tier.up) == ({Kind.OOM: 10}, True)
+            server.command("CONFIG", "SET", "maxmemory", "0")
+            assert await tier.put("k2", b"v", 60)
+    assert [log["event"] for log in logs] == ["redis refuses", "redis takes writes again"]
+
+
+async def test_a_replica_refuses_writes_and_serves_reads(server: servers.Server) -> None:
+    server.command("SET", "crowdgate:k", "v")
+    server.command("REPLICAOF", "127.0.0.1", str(servers.free_port()))
+    async with tier_on(server.url) as (tier, seen):
+        assert [await tier.put("k", b"w", 60) for _ in range(10)] == [False] * 10
+        assert await tier.get("k") == b"v"
+        assert (seen.failures, tier.up) == ({Kind.READONLY: 10}, True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(b"-LOADING Redis is loading the dataset in memory\r\n", Kind.LOADING, id="loading"),
+        pytest.param(b"-MASTERDOWN Link with MASTER is down\r\n", Kind.LOADING, id="masterdown"),
+        pytest.param(b"-BUSY Redis is busy running a script.\r\n", Kind.LOADING, id="busy"),
+        pytest.param(b"-CLUSTERDOWN The cluster is down\r\n", Kind.CLUSTERDOWN, id="clusterdown"),
+        pytest.param(b"-ERR max number of clients reached\r\n", Kind.MAXCLIENTS, id="maxclients"),
+        pytest.param(b"-NOAUTH Authentication required.\r\n", Kind.AUTH, id="noauth"),
+    ],
+)
+async def test_a_redis_that_serves_nobody_is_taken_out_and_back(
+    faulty: FaultProxy, answer: bytes, kind: Kind
+) -> None:
+    async with tier_on(url_of(faulty)) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        faulty.set(answer=answer)
+        assert await tier.get("k") is None
+        await asyncio.sleep(0.05)
+        assert (tier.up, seen.failures) == (False, {kind: 1})
+        faulty.set()
+        await back_within(tier, 5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        pytest.param(b"-NOPERM this user has no permissions\r\n", Kind.DENIED, id="noperm"),
+        pytest.param(b"-ERR unknown command\r\n", Kind.OTHER, id="unknown"),
+        pytest.param(b"-WRONGTYPE Operation against\r\n", Kind.WRONGTYPE, id="wrongtype"),
+        pytest.param(b"-MISCONF Redis is configured to\r\n", Kind.READONLY, id="misconf"),
+    ],
+)
+async def test_an_error_about_one_command_does_not_take_redis_out(
+    faulty: FaultProxy, answer: bytes, kind: Kind
+) -> None:
+    async with tier_on(url_of(faulty)) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        faulty.set(answer=answer)
+        assert [await tier.get("k") for _ in range(10)] == [None] * 10
+        assert (tier.up, seen.failures) == (True, {kind: 10})
+
+
+async def test_a_server_with_no_room_for_clients_is_told_as_such() -> None:
+    with servers.redis("--maxclients", "1") as server:
+        answer = b""
+        while answer != b"+PONG\r\n":
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"PING\r\n")
+            answer = await reader.read(100)
+        async with tier_on(server.url) as (tier, _):
+            assert not tier.up
+            writer.close()
+            async with asyncio.timeout(5):
+                while not await tier.put("k", b"v", 10):
+                    await asyncio.sleep(0.02)
+
+
+async def test_an_outage_is_logged_once_however_many_ask(server: servers.Server) -> None:
+    with capture_logs() as logs:
+        async with tier_on(server.url) as (tier, _):
+            await tier.put("k", b"v", 60)
+            server.kill()
+            for _ in range(200):
+                await tier.get("k")
+                await tier.put("k", b"v", 60)
+            await asyncio.sleep(0.5)
+            server.start()
+            server.command("SET", "crowdgate:k", "v")
+            await back_within(tier, 5)
+    assert [log["event"] for log in logs] == ["redis is out", "redis is back"]
+
+
+async def test_a_closed_tier_answers_with_misses(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        await tier.close()
+        assert (await tier.get("k"), await tier.put("k", b"v", 1), tier.up) == (None, False, False)
+        assert seen.ups == [True, False]
+
+
+# --- the purge log's stream ---
+
+
+async def test_a_stream_is_written_read_on_and_trimmed(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, _):
+        assert await tier.stream_last_id("log") == "0-0"
+        assert await tier.stream_after("log", "0-0", block_ms=0, count=10) == []
+        first = await tier.stream_add("log", {b"tag": b"a", b"soft": b"1"}, keep_after_ms=0)
+        second = await tier.stream_add("log", {b"tag": b"b"}, keep_after_ms=0)
+
+        assert await tier.stream_last_id("log") == second
+        assert await tier.stream_after("log", "0-0", block_ms=0, count=1) == [
+            (first, {b"tag": b"a", b"soft": b"1"})
+        ]
+        assert await tier.stream_after("log", first, block_ms=1000, count=9) == [(second, {b"tag": b"b"})]
+        for _ in range(300):
+            await tier.stream_add("log", {b"tag": b"c"}, keep_after_ms=int(time.time() * 1000) + 1000)
+        assert len(await tier.stream_after("log", "0-0", block_ms=0, count=999)) < 300
+
+
+async def test_a_reader_that_waits_is_woken_and_takes_no_turn_from_anybody(server: servers.Server) -> None:
+    async with tier_on(server.url, max_connections=1) as (tier, seen):
+        reader = asyncio.ensure_future(tier.stream_after("log", "0-0", block_ms=2000, count=10))
+        await asyncio.sleep(0.15)
+        assert await tier.put("k", b"v", 60)
+        took, value = await seconds(tier.get("k"))
+        assert (value, took < 0.02) == (b"v", True)
+
+        added = await tier.stream_add("log", {b"a": b"b"}, keep_after_ms=0)
+        assert await asyncio.wait_for(reader, 0.1) == [(added, {b"a": b"b"})]
+        took, records = await seconds(tier.stream_after("log", added, block_ms=100, count=10))
+        assert (records, 0.09 < took < 0.2, seen.failures) == ([], True, {})
+
+
+async def test_a_reader_that_is_cancelled_or_meets_a_hung_redis_ends(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        reader = asyncio.ensure_future(tier.stream_after("log", "0-0", block_ms=5000, count=10))
+        await asyncio.sleep(0.05)
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        assert await tier.stream_after("log", "0-0", block_ms=20, count=10) == []
+
+        server.pause()
+        started = time.monotonic()
+        with pytest.raises(RedisDown):
+            await tier.stream_after("log", "0-0", block_ms=100, count=10)
+        server.resume()
+        assert 0.1 < time.monotonic() - started < 0.1 + 2 * TIMEOUT + SLACK
+        assert seen.failures == {Kind.TIMEOUT: 1}
+
+
+async def test_streams_of_a_redis_that_is_down_raise(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, _):
+        server.kill()
+        with pytest.raises(RedisDown):
+            await tier.stream_add("log", {b"a": b"b"}, keep_after_ms=0)
+        with pytest.raises(RedisDown):
+            await tier.stream_last_id("log")
+        with pytest.raises(RedisDown):
+            await tier.stream_after("log", "0-0", block_ms=0, count=1)
+
+
+async def test_a_stream_key_of_another_type_raises(server: servers.Server) -> None:
+    server.command("SET", "crowdgate:log", "v")
+    async with tier_on(server.url) as (tier, _):
+        with pytest.raises(RedisDown, match="wrongtype"):
+            await tier.stream_add("log", {b"a": b"b"}, keep_after_ms=0)
+        with pytest.raises(RedisDown, match="wrongtype"):
+            await tier.stream_after("log", "0-0", block_ms=10, count=1)
+        assert tier.up
