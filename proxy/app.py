@@ -28,7 +28,7 @@ from proxy.connection import Front, listening
 from proxy.handler import Handler
 from proxy.metrics import Metrics
 from proxy.policy.routes import RouteTable
-from proxy.policy.writes import Name
+from proxy.policy.writes import Name, as_stored
 from proxy.purge_log import PurgeLog
 from proxy.store.embedded import EmbeddedError
 from proxy.store.memory import Memory
@@ -64,8 +64,10 @@ class Proxy:
             on_evict=lambda reason: self.metrics.count(metrics.EVICTIONS, reason),
         )
         self.redis = RedisTier(loaded.redis, self.metrics, self.tasks) if loaded.redis else None
-        self.purge_log = PurgeLog(self.redis, self.metrics)
-        self.tiers = Tiers(self.memory, self.redis, self.purge_log, self.metrics)
+        self.purge_log = PurgeLog(self.redis, self.metrics, self.tasks)
+        self.tiers = Tiers(
+            self.memory, self.redis, self.purge_log, lambda why: self.metrics.count(metrics.DAMAGED, why)
+        )
         self.config = self._configured(loaded)
         self.handler = Handler(self.config, self.tiers, self.purge_log, tasks=self.tasks, clock=time)
         self.access = Access(self.metrics)
@@ -142,7 +144,8 @@ class Proxy:
 
     async def purge(self, names: Sequence[Name], *, soft: bool) -> bool:
         """Purge. False if the other replicas will learn of it later."""
-        return await self.purge_log.purge(names, soft=soft)
+        routes = self.config.routes
+        return await self.purge_log.purge([as_stored(name, routes) for name in names], soft=soft)
 
     # -- life --
 

@@ -29,6 +29,11 @@ class Flight(Generic[T]):
         if not self._outcome.done():
             self._outcome.set_result(outcome)
 
+    @property
+    def has_landed(self) -> bool:
+        """Whether the outcome is there."""
+        return self._outcome.done()
+
     async def outcome(self) -> T:
         """Wait for it. Cancelling the wait leaves the flight alone."""
         self.waiting += 1
@@ -53,14 +58,20 @@ class Flights(Generic[T]):
         self._flights: dict[str, Flight[T]] = {}
 
     def join(
-        self, key: str, epoch: int, work: Callable[[Flight[T]], Coroutine[Any, Any, None]]
+        self,
+        key: str,
+        epoch: int,
+        work: Callable[[Flight[T]], Coroutine[Any, Any, None]],
+        *,
+        late: bool = True,
     ) -> tuple[Flight[T], bool]:
         """The flight for `key`, and whether it was started by this call.
 
-        A flight that started before the last purge is left to those who are on it.
+        A flight that started before the last purge is left to those who are on it; so is, unless `late`, one that has
+        landed and only finishes its work.
         """
         flight = self._flights.get(key)
-        if flight is not None and flight.epoch == epoch:
+        if flight is not None and flight.epoch == epoch and (late or not flight.has_landed):
             return flight, False
         flight = self._flights[key] = Flight(epoch)
         self._tasks.spawn(self._fly(key, flight, work), name=f"flight {key}")

@@ -143,6 +143,13 @@ class Handler:
             if lookup.flight_key not in self._cooling:
                 self._fly(config, lookup, found)
             return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="memory"))
+        if (
+            found is not None
+            and lookup.flight_key in self._cooling
+            and freshness.usable_on_error(found.times, now)
+        ):
+            # The API has just failed: the next seconds' clients need not each wait for it to fail again.
+            return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="error-recent"))
         forward = "uri-miss" if found is None else ("request" if lookup.wanted.no_cache else "stale")
         if lookup.incoming.method == "HEAD" or lookup.flight_key in self._passed:
             detail = self._passed.get(lookup.flight_key, "")
@@ -154,6 +161,10 @@ class Handler:
         landed = await flight.outcome()
         match landed:
             case Filled():
+                if not leads and not self._shareable(landed):
+                    return await self._pass(
+                        config, lookup.incoming, lookup.match, forward, detail="not-fresh"
+                    )
                 return self._stored(lookup, landed.found, _handling(landed, forward, leads=leads))
             case Failed():
                 return self._failed(lookup.route.name, landed.error, forward)
@@ -161,6 +172,11 @@ class Handler:
                 if flight.claim():
                     return self._live(lookup.route.name, landed.exchange, forward, landed.reason)
                 return await self._pass(config, lookup.incoming, lookup.match, forward, detail=landed.reason)
+
+    def _shareable(self, landed: Filled) -> bool:
+        # What may not be used without asking the API (no-cache, say) answers the one request for which it was asked.
+        use = freshness.use(landed.found.times, freshness.ANYTHING, self._clock())
+        return bool(landed.failure) or use in {Use.FRESH, Use.STALE}
 
     def _fly(
         self, config: Config, lookup: _Lookup, found: Found | None, *, forced: bool = False
@@ -186,11 +202,15 @@ class Handler:
             elif isinstance(landed, Failed) or landed.failure:
                 self._cooling[lookup.flight_key] = True
 
-        return self._flights.join(lookup.flight_key, self._log.purges.epoch, work)
+        # Whoever wants the API asked must not get what it said before they came.
+        late = not (lookup.wanted.no_cache or lookup.wanted.max_age is not None)
+        return self._flights.join(lookup.flight_key, self._log.purges.epoch, work, late=late)
 
     def _stored(self, lookup: _Lookup, found: Found, handling: Handling) -> Answer:
         entry, now = found.entry, self._clock()
-        extra = b"Age: %d\r\n" % max(0, int(now - entry.generated))
+        age = max(0, int(now - entry.generated))
+        # RFC 9111 section 5.1: Age says that the API was not asked. An answer that it gave just now has none.
+        extra = b"Age: %d\r\n" % age if age or not handling.forward else b""
         extra += self._status_line(handling, ttl_s=int(found.times.effective_fresh_until - now))
         condition = (
             validators.evaluate(

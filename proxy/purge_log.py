@@ -26,6 +26,7 @@ from proxy.policy.purges import (
 from proxy.policy.storable import MAX_KEEP_S
 from proxy.policy.writes import Name
 from proxy.store.redis import RedisDown, RedisTier
+from proxy.tasks import Tasks
 
 _STREAM = "purges"
 # An hour more than anything is kept.
@@ -43,11 +44,14 @@ log = structlog.get_logger(__name__)
 class PurgeLog:
     """Appends purges, and applies those of all replicas."""
 
-    def __init__(self, tier: RedisTier | None, metrics: Metrics) -> None:
+    def __init__(self, tier: RedisTier | None, metrics: Metrics, tasks: Tasks) -> None:
         self.purges = Purges()
         self._tier = tier
         self._metrics = metrics
+        self._tasks = tasks
         self._pending: list[tuple[Name, bool]] = []
+        self._own: set[int] = set()
+        """Ids of records that were appended here and not read yet."""
         self._cursor = 0
         """Id of the last record read from the stream; `purges.last` may be later by what was appended here."""
         self.readable = tier is None
@@ -58,39 +62,40 @@ class PurgeLog:
 
         Raises nothing: a purge that Redis does not take is kept and appended when it can be.
         """
-        shared = True
-        for name in names:
-            kind, value = name
-            at = self._local_id()
-            if self._tier is not None:
-                appended = await self._append(name, soft=soft)
-                shared = shared and appended is not None
-                at = appended or at
-            self._apply(Record(at=at, kind=kind, value=value, soft=soft))
-        return shared
+        for kind, value in names:
+            self._metrics.count(PURGES, kind.value)
+            # Here at once and without an await: it must hold even if whoever asked for it is cancelled now.
+            self.purges.apply(Record(at=self._local_id(), kind=kind, value=value, soft=soft))
+        if self._tier is None:
+            return True
+        # A task of its own: the other replicas must learn of it even if this caller leaves.
+        appending = self._append_all(self._tier, names, soft=soft)
+        return await asyncio.shield(self._tasks.spawn(appending, name="append purges"))
+
+    async def _append_all(self, tier: RedisTier, names: Sequence[Name], *, soft: bool) -> bool:
+        return all(await asyncio.gather(*(self._append(tier, name, soft=soft) for name in names)))
 
     def _local_id(self) -> int:
         # Beside Redis our clock must not number records: it may be ahead of the stream's, and an entry that is born
         # "later" than a purge which is yet to come would outlive it.
         return next_id(self.purges.last, time() if self._tier is None else 0.0)
 
-    async def _append(self, name: Name, *, soft: bool) -> int | None:
-        assert self._tier is not None  # noqa: S101 - the caller checked
+    async def _append(self, tier: RedisTier, name: Name, *, soft: bool) -> bool:
         kind, value = name
         try:
-            text = await self._tier.stream_add(
+            text = await tier.stream_add(
                 _STREAM, to_fields(kind, value, soft=soft), keep_after_ms=int(time() * 1000) - _KEEP_MS
             )
         except RedisDown:
             self._pending.append((name, soft))
             if len(self._pending) > _MAX_PENDING:
                 self._pending = [((Kind.PATTERN, "*"), False)]
-            return None
-        return record_id(text)
-
-    def _apply(self, record: Record) -> None:
-        self.purges.apply(record)
-        self._metrics.count(PURGES, record.kind.value)
+            return False
+        at = record_id(text)
+        if at > self._cursor:
+            self._own.add(at)
+        self.purges.apply(Record(at=at, kind=kind, value=value, soft=soft))
+        return True
 
     async def catch_up(self, timeout_s: float) -> None:
         """Read the log to its end, for at most `timeout_s`; what is left is done by `follow`."""
@@ -106,7 +111,7 @@ class PurgeLog:
             try:
                 if not self.readable:
                     await self._read_to_end(tier)
-                await self._append_pending()
+                await self._append_pending(tier)
                 await self._read(tier, block_ms=_BLOCK_MS)
             except RedisDown:
                 if self.readable:
@@ -138,14 +143,21 @@ class PurgeLog:
                 # A newer version's record: not knowing what it names, take it for everything.
                 self.purges.forget_before(at)
             else:
-                self._apply(record)
-                self._metrics.purge_lag_s = max(0.0, time() - instant(at))
+                self._take(record)
             self._cursor = at
         return len(records)
 
-    async def _append_pending(self) -> None:
+    def _take(self, record: Record) -> None:
+        self._metrics.purge_lag_s = max(0.0, time() - instant(record.at))
+        if record.at in self._own:
+            self._own.discard(record.at)
+            return
+        self.purges.apply(record)
+        self._metrics.count(PURGES, record.kind.value)
+
+    async def _append_pending(self, tier: RedisTier) -> None:
         while self._pending:
             (name, soft), *rest = self._pending
             self._pending = rest
-            if await self._append(name, soft=soft) is None:
+            if not await self._append(tier, name, soft=soft):
                 raise RedisDown("connection")

@@ -16,8 +16,8 @@ from tests import servers
 from tests.faults import FaultProxy
 
 TIMEOUT = 0.05
-# What a loaded machine may add.
-SLACK = 0.03
+# What a loaded machine may add. Where a figure is a promise, its test says a stricter one.
+SLACK = 0.1
 
 needs_redis = pytest.mark.skipif(servers.binary() is None, reason=f"no Redis: {servers.REMEDY}")
 

@@ -21,6 +21,17 @@ def purged_by(method: str, target: bytes, match: Match | None, routes: RouteTabl
     return names
 
 
+def as_stored(name: Name, routes: RouteTable) -> Name:
+    """A purge as a person writes it, its URL as it is stored: the query sorted and less what its route leaves out."""
+    kind, value = name
+    stored = routes.find("GET", value.partition("?")[0]) if kind is Kind.URL else None
+    if stored is None:
+        return name
+    return kind, url_of(stored.route, value.encode("utf-8", "surrogateescape")).decode(
+        "utf-8", "surrogateescape"
+    )
+
+
 def succeeded(status: int) -> bool:
     """Whether an unsafe request did something: 2xx and 3xx."""
     return 200 <= status < 400

@@ -137,10 +137,12 @@ class Lanes:
             finally:
                 self._starting -= 1
                 self._connecting -= idle is None
+            batch = self._batch()
             # Others may connect now.
             self._start_lanes()
-            while self._waiting:
-                await self._carry(connection)
+            while batch:
+                await self._carry(connection, batch)
+                batch = self._batch()
             if self._is_closed:
                 await connection.disconnect(nowait=True)
             else:
@@ -157,12 +159,10 @@ class Lanes:
             self._lanes -= 1
             self._start_lanes()
 
-    async def _carry(self, connection: AbstractConnection) -> None:
-        batch = self._batch()
+    async def _carry(self, connection: AbstractConnection, batch: Sequence[Request]) -> None:
+        commands = [command for request in batch for command in request.commands]
         try:
-            replies = await exchange(
-                connection, [command for request in batch for command in request.commands]
-            )
+            replies = await exchange(connection, commands)
         except ERRORS as error:
             _end(batch, error)
             raise _CarriedError from error

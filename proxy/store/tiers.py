@@ -1,14 +1,14 @@
 """Memory, then Redis, as one store that knows about purges and variants."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy import settings
-from proxy.metrics import DAMAGED, Metrics
 from proxy.policy.freshness import Times
 from proxy.policy.key import variant
-from proxy.policy.purges import GOOD, Standing
+from proxy.policy.purges import GOOD, Purges, Standing
 from proxy.policy.routes import Route
-from proxy.purge_log import PurgeLog
 from proxy.store.entry import Damaged, Entry, decode, encode
 from proxy.store.memory import Memory
 from proxy.store.redis import RedisTier
@@ -41,16 +41,29 @@ class Found:
         return self.entry.times(self.soft_purged)
 
 
+class Log(Protocol):
+    """The purge log, as far as the store needs it."""
+
+    purges: Purges
+    readable: bool
+    """Whether all purges up to now are known here."""
+
+
 class Tiers:
     """The store. Memory is asked synchronously, Redis is awaited; a Redis that fails is a miss."""
 
     def __init__(
-        self, memory: Memory[Copy], redis: RedisTier | None, purge_log: PurgeLog, metrics: Metrics
+        self,
+        memory: Memory[Copy],
+        redis: RedisTier | None,
+        purge_log: Log,
+        damaged: Callable[[str], None],
     ) -> None:
+        """`damaged` is told why bytes from Redis are no entry of ours."""
         self.memory = memory
         self._redis = redis
         self._log = purge_log
-        self._metrics = metrics
+        self._damaged = damaged
         self.limits = settings.Memory()
         self.redis_limits = settings.Redis()
 
@@ -110,7 +123,7 @@ class Tiers:
         try:
             entry = decode(data, key=key, max_body=self.redis_limits.max_value)
         except Damaged as error:
-            self._metrics.count(DAMAGED, str(error))
+            self._damaged(str(error))
             return None
         if now >= entry.keep_until or self._log.purges.standing(entry.concerned).purged:
             return None

@@ -99,8 +99,7 @@ async def test_connections_are_made_four_at_a_time_and_more_as_they_are_needed(f
 
 async def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
     ended: list[object] = []
-    sent: list[object] = []
-    lanes = Lanes(lambda: pytest.fail("connects"), 1, lambda work, _: (sent.append(work), work.close()))
+    lanes = Lanes(lambda: pytest.fail("connects"), 1, lambda work, _: work.close())
     request = Request(b"k", (), ended.append)
     lanes.send(request)
     request.is_dropped = True

