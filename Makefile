@@ -52,9 +52,10 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/.
 	$(BIN)/python -m proxy.config_docs --write
 	$(BIN)/python -m proxy.metrics_docs --write
 
-bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, and eviction.
+bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, eviction (TRACES=...).
 	$(BIN)/python -m tests.bench.redis_faults
-	$(BIN)/python -m tests.bench.eviction $(TRACES)
+	$(BIN)/python -m tests.bench.memory
+	$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."')
 
 lock: $(VENV)/.dev ## Write constraints.txt from what is installed.
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt

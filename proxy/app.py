@@ -16,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from time import monotonic, time
 from typing import TypeVar
 
-import structlog
 import uvloop
 
 from proxy import config_file, logs, metrics, settings
@@ -26,19 +25,20 @@ from proxy.config import Config, hostless_urls
 from proxy.config_problems import BadConfig
 from proxy.connection import Front, listening
 from proxy.handler import Handler
+from proxy.logs import Logger
 from proxy.metrics import Metrics
 from proxy.policy.routes import RouteTable
 from proxy.policy.writes import Name, as_stored
 from proxy.purge_log import PurgeLog
 from proxy.store.embedded import EmbeddedError
 from proxy.store.memory import Memory
-from proxy.store.redis import RedisTier
+from proxy.store.shared import SharedTier
 from proxy.store.tiers import Copy, Tiers
 from proxy.tasks import Tasks
 from proxy.upstream import Upstream
 from proxy.warm import Warmer
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 _POLL_S = 1.0
 _SWEEP_S = 1.0
@@ -63,7 +63,7 @@ class Proxy:
             max_object_bytes=loaded.memory.max_size,
             on_evict=lambda reason: self.metrics.count(metrics.EVICTIONS, reason),
         )
-        self.redis = RedisTier(loaded.redis, self.metrics, self.tasks) if loaded.redis else None
+        self.redis = self._shared_tier(loaded.redis)
         self.purge_log = PurgeLog(self.redis, self.metrics, self.tasks)
         self.tiers = Tiers(
             self.memory, self.redis, self.purge_log, lambda why: self.metrics.count(metrics.DAMAGED, why)
@@ -84,6 +84,13 @@ class Proxy:
             (metrics.UPSTREAM_INFLIGHT, lambda: self.config.upstream.inflight),
         ):
             self.metrics.gauge(name, read)
+
+    def _shared_tier(self, wanted: settings.Redis | None) -> SharedTier | None:
+        if wanted is None:
+            return None
+        from proxy.store.redis import RedisTier  # noqa: PLC0415 - 85 ms and 12 MB that a proxy without Redis is spared
+
+        return RedisTier(wanted, self.metrics, self.tasks)
 
     # -- config --
 

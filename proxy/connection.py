@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, cast
 
-import structlog
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from proxy import settings
+from proxy.logs import Logger
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
 from proxy.policy.outcome import Handling, Outcome
@@ -27,7 +27,7 @@ from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import block, members
 from proxy.wire.response import ResponseHead
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REFUSED = Handling(outcome=Outcome.ERROR, detail="bad-request")

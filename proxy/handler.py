@@ -6,7 +6,7 @@ client's who asked; whatever fails is answered from what is stored, where that i
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cachetools import TTLCache
 
@@ -25,7 +25,7 @@ from proxy.policy.routes import Match, Route
 from proxy.policy.storable import Asked
 from proxy.policy.writes import purged_by, succeeded
 from proxy.purge_log import PurgeLog
-from proxy.store.tiers import Found, Tiers
+from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.tasks import Tasks
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
@@ -50,6 +50,8 @@ class _Lookup:
     text: str
     wanted: Wanted
     asked: Asked
+    variant: str = ""
+    """Its variant's key, once it is known by which headers the answer varies."""
 
     @property
     def route(self) -> Route:
@@ -60,7 +62,7 @@ class _Lookup:
         """Who may wait for the same answer: personal requests only with their like, and forced ones with forced."""
         personal = ":personal" if self.asked.personal else ""
         forced = ":forced" if self.wanted.no_cache or self.wanted.max_age is not None else ""
-        return f"{self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
+        return f"{self.variant or self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
 
 
 class Handler:
@@ -136,6 +138,8 @@ class Handler:
         found = self._tiers.recall(lookup.text, lookup.incoming.fields, now)
         if found is not None and lookup.asked.personal and not found.entry.explicit:
             found = None
+        if found is not None and found.entry.vary:
+            lookup = replace(lookup, variant=found.entry.key)
         use = freshness.use(found.times, lookup.wanted, now) if found is not None else Use.GONE
         if found is not None and use is Use.FRESH:
             return self._stored(lookup, found, Handling(outcome=Outcome.HIT_MEMORY, detail="memory"))
@@ -160,6 +164,8 @@ class Handler:
         flight, leads = self._fly(config, lookup, found)
         landed = await flight.outcome()
         match landed:
+            case Filled() if not _answers(landed.found, lookup):
+                return await self._own_variant(config, lookup, landed.found, forward)
             case Filled():
                 if not leads and not self._shareable(landed):
                     return await self._pass(
@@ -177,6 +183,13 @@ class Handler:
         # What may not be used without asking the API (no-cache, say) answers the one request for which it was asked.
         use = freshness.use(landed.found.times, freshness.ANYTHING, self._clock())
         return bool(landed.failure) or use in {Use.FRESH, Use.STALE}
+
+    async def _own_variant(self, config: Config, lookup: _Lookup, other: Found, forward: str) -> Answer:
+        # Only now is it known what the answer varies by. An API that changes its mind about it is asked by each alone.
+        if lookup.variant:
+            return await self._pass(config, lookup.incoming, lookup.match, forward, detail="vary")
+        own = variant_key(lookup.text, other.entry, lookup.incoming.fields)
+        return await self._cached(config, replace(lookup, variant=own))
 
     def _fly(
         self, config: Config, lookup: _Lookup, found: Found | None, *, forced: bool = False
@@ -317,6 +330,12 @@ async def _claimed_or_abandoned(flight: Flight[Landed], exchange: Exchange) -> N
         await asyncio.sleep(0)
     if flight.claim():
         exchange.abandon()
+
+
+def _answers(found: Found, lookup: _Lookup) -> bool:
+    """Whether what was fetched for one request is this one's variant as well."""
+    entry = found.entry
+    return not entry.vary or entry.key == variant_key(lookup.text, entry, lookup.incoming.fields)
 
 
 def _handling(landed: Filled, forward: str, *, leads: bool) -> Handling:

@@ -1,62 +1,105 @@
-"""Log lines on standard error: JSON for machines, text for people. A log that can't be written is not worth a request."""
+"""Log lines on standard error: JSON for machines, text for people. A log that can't be written is not worth a request.
+
+The standard library's logging with fields: structlog, which does the same, costs the sidecar a tenth of a second at start
+and 6 MB (it loads rich where that is installed).
+"""
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-import structlog
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class _Stream:
-    """Standard error, forgiving: a full disk or a closed pipe must not stop the proxy."""
+class Logger:
+    """A logger whose lines are an event and fields."""
 
-    def msg(self, line: str | bytes) -> None:
-        text = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
-        try:
-            sys.stderr.buffer.write(text + b"\n")
-            sys.stderr.buffer.flush()
-        except (OSError, ValueError):
-            return
+    def __init__(self, name: str) -> None:
+        self._log = logging.getLogger(name)
 
-    log = debug = info = warn = warning = error = critical = exception = fatal = failure = msg
+    def debug(self, event: str, **fields: Any) -> None:
+        """What only a developer wants to know."""
+        self._log.debug(event, extra={"fields": fields})
+
+    def info(self, event: str, **fields: Any) -> None:
+        """A step in the process's life."""
+        self._log.info(event, extra={"fields": fields})
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Something outside is wrong; we go on."""
+        self._log.warning(event, extra={"fields": fields})
+
+    def error(self, event: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
+        """Something that somebody must look at."""
+        self._log.error(event, exc_info=exc_info, extra={"fields": fields})
 
 
-def _json(event: Any, **_: Any) -> bytes:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+class _Lines(logging.Handler):
+    """Writes lines to standard error, forgiving: a full disk or a closed pipe must not stop the proxy."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._form = form
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = as_json(record) if self._form == "json" else as_text(record)
+        write(line)
+
+
+def write(line: bytes) -> None:
+    """A line to standard error, or nothing."""
+    try:
+        sys.stderr.buffer.write(line + b"\n")
+        sys.stderr.buffer.flush()
+    except (OSError, ValueError):
+        return
+
+
+def _parts(record: logging.LogRecord) -> dict[str, Any]:
+    parts: dict[str, Any] = {
+        "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "event": record.getMessage(),
+        **getattr(record, "fields", {}),
+    }
+    if record.exc_info and record.exc_info[0] is not None:
+        parts["exception"] = logging.Formatter().formatException(record.exc_info)
+    return parts
+
+
+def as_json(record: logging.LogRecord) -> bytes:
+    """A record as one line of JSON."""
+    return orjson.dumps(_parts(record), default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def as_text(record: logging.LogRecord) -> bytes:
+    """A record for people."""
+    parts = _parts(record)
+    when, level, event = parts.pop("timestamp"), parts.pop("level"), parts.pop("event")
+    trace = parts.pop("exception", "")
+    fields = "  ".join(f"{name}={value}" for name, value in parts.items())
+    line = f"{when[11:23]} {level:7} {event}  {fields}".rstrip()
+    return (f"{line}\n{trace}" if trace else line).encode("utf-8", "backslashreplace")
 
 
 def configure(*, level: str, form: str) -> None:
     """Set up logging for the process; may be called again after a reload."""
-    threshold = _LEVELS[level]
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    if form == "json":
-        renderer = structlog.processors.JSONRenderer(serializer=_json)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: _Stream(),
-        cache_logger_on_first_use=False,
-    )
-    # Libraries log through the standard module: only what is worth a look, and never a request's own bytes.
-    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s %(message)s", force=True)
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, _Lines)]:
+        root.removeHandler(handler)
+    root.addHandler(_Lines(form))
+    # Libraries: only what is worth a look, and never a request's own bytes.
+    root.setLevel(logging.ERROR)
+    logging.getLogger("proxy").setLevel(_LEVELS[level])
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 
 class AccessLog:
-    """One line per request, written by hand: 0.4 us where a logger takes 6 (measured)."""
-
-    def __init__(self) -> None:
-        self._stream = _Stream()
+    """One line per request, past the logger: 0.4 us where it takes 6 (measured)."""
 
     def write(self, line: dict[str, Any]) -> None:
         """Write a line. It holds no header and no query: both may carry secrets."""
-        self._stream.msg(orjson.dumps(line))
+        write(orjson.dumps(line))

@@ -9,8 +9,7 @@ import contextlib
 from collections.abc import Sequence
 from time import time
 
-import structlog
-
+from proxy.logs import Logger
 from proxy.metrics import PURGES, Metrics
 from proxy.policy.purges import (
     Kind,
@@ -25,7 +24,7 @@ from proxy.policy.purges import (
 )
 from proxy.policy.storable import MAX_KEEP_S
 from proxy.policy.writes import Name
-from proxy.store.redis import RedisDown, RedisTier
+from proxy.store.shared import RedisDown, SharedTier
 from proxy.tasks import Tasks
 
 _STREAM = "purges"
@@ -38,13 +37,13 @@ _BATCH = 1000
 # Purges made while Redis was away, to be appended when it is back; beyond it the log says "everything".
 _MAX_PENDING = 10_000
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 
 class PurgeLog:
     """Appends purges, and applies those of all replicas."""
 
-    def __init__(self, tier: RedisTier | None, metrics: Metrics, tasks: Tasks) -> None:
+    def __init__(self, tier: SharedTier | None, metrics: Metrics, tasks: Tasks) -> None:
         self.purges = Purges()
         self._tier = tier
         self._metrics = metrics
@@ -72,7 +71,7 @@ class PurgeLog:
         appending = self._append_all(self._tier, names, soft=soft)
         return await asyncio.shield(self._tasks.spawn(appending, name="append purges"))
 
-    async def _append_all(self, tier: RedisTier, names: Sequence[Name], *, soft: bool) -> bool:
+    async def _append_all(self, tier: SharedTier, names: Sequence[Name], *, soft: bool) -> bool:
         return all(await asyncio.gather(*(self._append(tier, name, soft=soft) for name in names)))
 
     def _local_id(self) -> int:
@@ -80,7 +79,7 @@ class PurgeLog:
         # "later" than a purge which is yet to come would outlive it.
         return next_id(self.purges.last, time() if self._tier is None else 0.0)
 
-    async def _append(self, tier: RedisTier, name: Name, *, soft: bool) -> bool:
+    async def _append(self, tier: SharedTier, name: Name, *, soft: bool) -> bool:
         kind, value = name
         try:
             text = await tier.stream_add(
@@ -119,13 +118,13 @@ class PurgeLog:
                 self.readable = False
                 await asyncio.sleep(_RETRY_S)
 
-    async def _read_to_end(self, tier: RedisTier) -> None:
+    async def _read_to_end(self, tier: SharedTier) -> None:
         await self._check_for_gap(tier)
         while await self._read(tier, block_ms=0):
             pass
         self.readable = True
 
-    async def _check_for_gap(self, tier: RedisTier) -> None:
+    async def _check_for_gap(self, tier: SharedTier) -> None:
         last = record_id(await tier.stream_last_id(_STREAM))
         # A log that ends before what is known here was lost and begun anew (FLUSHALL, an empty replacement), and with
         # it purges that never came here.
@@ -134,7 +133,7 @@ class PurgeLog:
             self.purges.forget_before(self._local_id())
             log.warning("purge log was lost; memory is dropped")
 
-    async def _read(self, tier: RedisTier, *, block_ms: int) -> int:
+    async def _read(self, tier: SharedTier, *, block_ms: int) -> int:
         records = await tier.stream_after(_STREAM, stream_id(self._cursor), block_ms=block_ms, count=_BATCH)
         for text, fields in records:
             at = record_id(text)
@@ -155,7 +154,7 @@ class PurgeLog:
         self.purges.apply(record)
         self._metrics.count(PURGES, record.kind.value)
 
-    async def _append_pending(self, tier: RedisTier) -> None:
+    async def _append_pending(self, tier: SharedTier) -> None:
         while self._pending:
             (name, soft), *rest = self._pending
             self._pending = rest

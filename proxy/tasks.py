@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-import structlog
+from proxy.logs import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 T = TypeVar("T")
 
 

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from random import uniform
 
-import structlog
-
 from proxy import settings
 from proxy.handler import Handler
+from proxy.logs import Logger
 from proxy.messages import Incoming
 from proxy.metrics import Metrics
 from proxy.wire.fields import Fields
@@ -20,7 +19,7 @@ _JITTER = 0.1
 # A resource that failed is tried again so soon.
 _RETRY_S = 5.0
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 
 class Warmer:

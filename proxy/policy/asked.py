@@ -4,7 +4,7 @@ from proxy import settings
 from proxy.policy.cache_control import Directives, directives
 from proxy.policy.freshness import Wanted, wanted
 from proxy.policy.storable import Asked
-from proxy.wire.fields import Fields, members
+from proxy.wire.fields import HOP_BY_HOP, Fields, members
 
 # With these the API's answer depends on what the client already has, or is only a part.
 _PARTIAL = frozenset({b"range", b"if-match", b"if-unmodified-since", b"if-range"})
@@ -15,8 +15,13 @@ def bypass_reason(fields: Fields, *, has_body: bool) -> str:
     if has_body:
         return "body"
     names = {name.lower() for name, _ in fields}
-    if b"upgrade" in names and b"upgrade" in members(fields, b"connection"):
-        return "upgrade"
+    if b"connection" in names:
+        options = names.intersection(members(fields, b"connection"))
+        if b"upgrade" in options:
+            return "upgrade"
+        if options - HOP_BY_HOP:
+            # The API won't see these fields, so its answer is not the one that the key, made with them, stands for.
+            return "connection"
     partial = names & _PARTIAL
     return min(partial).decode() if partial else ""
 

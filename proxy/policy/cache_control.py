@@ -1,11 +1,11 @@
 """What Cache-Control, Expires, Date and Age say, read as RFC 9110 and RFC 9111 tell."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from proxy.wire.fields import Fields, combined, values
+from proxy.wire.fields import Fields, values
 
 Directives = Mapping[str, str | None]
 """Directives by lower-case name, the first of each; None where a directive has no argument."""
@@ -13,11 +13,13 @@ Directives = Mapping[str, str | None]
 # RFC 9111 section 1.2.2: a number too large to hold means this much.
 MAX_DELTA_S = 2**31
 
+# Possessive (`*+`) where it can be: clients write these lines, and backtracking over a long one would cost seconds.
+_MEMBER = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
 _DIRECTIVE = re.compile(
-    r"[\s,]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
-    r"(?:[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]*)))?[ \t]*(?=,|\Z)"
+    r"([!#$%&'*+.^_`|~0-9A-Za-z-]+)"
+    r"(?:[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*+)\"|([^\s,\"]*)))?\Z",
+    re.DOTALL,
 )
-_JUNK = re.compile(r"[\s,]*(?:\"(?:[^\"\\]|\\.)*(?:\"|\Z)|[^,\"])*")
 
 
 def directives(fields: Fields, name: bytes = b"cache-control") -> Directives:
@@ -25,30 +27,38 @@ def directives(fields: Fields, name: bytes = b"cache-control") -> Directives:
 
     A malformed member is passed over; those beside it count. Raises nothing. Source: RFC 9111 section 5.2.
     """
-    line = combined(fields, name)
-    if line is None:
-        return {}
-    text = line.decode("latin-1")
     found: dict[str, str | None] = {}
-    position = 0
-    while position < len(text):
-        member = _DIRECTIVE.match(text, position)
-        if member is None:
-            junk = _JUNK.match(text, position)
-            position = max(junk.end() if junk else 0, position + 1)
-            continue
-        quoted, token = member[2], member[3]
-        argument = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
-        found.setdefault(member[1].lower(), argument)
-        position = member.end()
+    for line in values(fields, name):
+        for text in _members(line.decode("latin-1")):
+            if member := _DIRECTIVE.match(text.strip()):
+                quoted, token = member[2], member[3]
+                argument = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token
+                found.setdefault(member[1].lower(), argument)
     return found
+
+
+def _members(line: str) -> Iterator[str]:
+    """What stands between the commas that are not quoted.
+
+    A quote that never ends quotes nothing: a `no-store` behind it must not be missed.
+    """
+    position = 0
+    while position < len(line):
+        member = _MEMBER.match(line, position)
+        end = member.end() if member else position
+        if line[end : end + 1] == '"':
+            yield from line[position:].split(",")
+            return
+        yield line[position:end]
+        position = end + 1
 
 
 def delta_seconds(argument: str | None) -> int | None:
     """An argument's seconds; None if it isn't a non-negative whole number. Source: RFC 9111 section 1.2.2."""
     if argument is None or not argument.isascii() or not argument.isdigit():
         return None
-    return MAX_DELTA_S if len(argument) > 10 else min(int(argument), MAX_DELTA_S)
+    digits = argument.lstrip("0") or "0"
+    return MAX_DELTA_S if len(digits) > 10 else min(int(digits), MAX_DELTA_S)
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -68,9 +78,8 @@ def http_date(value: bytes | None, *, now: float) -> float | None:
         day, month, year, hour, minute, second = imf.groups()
     elif old := _RFC850.match(text):
         day, month, short, hour, minute, second = old.groups()
-        this_year = datetime.fromtimestamp(now, UTC).year
-        year_in_full = this_year - this_year % 100 + int(short)
-        year = str(year_in_full if year_in_full <= this_year + 50 else year_in_full - 100)
+        latest = datetime.fromtimestamp(now, UTC).year + 50
+        year = str(latest - (latest - int(short)) % 100)
     elif asc := _ASCTIME.match(text):
         month, day, hour, minute, second, year = asc.groups()
     else:
@@ -83,7 +92,7 @@ def _instant(numbers: str, month: str) -> float | None:
     try:
         # A leap second is taken for the second before it.
         return datetime(
-            year, _MONTHS.index(month) + 1, day, hour, minute, min(second, 59), tzinfo=UTC
+            year, _MONTHS.index(month) + 1, day, hour, minute, 59 if second == 60 else second, tzinfo=UTC
         ).timestamp()
     except ValueError:
         return None

@@ -56,7 +56,7 @@ class Times:
 
     @property
     def effective_fresh_until(self) -> float:
-        """A soft purge ends freshness where it came."""
+        """A soft purge ends freshness where it came, by the clock of whoever made it."""
         return min(self.fresh_until, self.soft_purged) if self.soft_purged else self.fresh_until
 
 
@@ -67,9 +67,11 @@ def use(times: Times, asked: Wanted, now: float) -> Use:
     fresh_until = times.effective_fresh_until
     if asked.no_cache or (asked.max_age is not None and now - times.generated > asked.max_age):
         return Use.REVALIDATE
-    if now + asked.min_fresh < fresh_until:
+    # A soft purge counts at once, although the clock that it was made by may be ahead of this one.
+    if now + asked.min_fresh < fresh_until and not times.soft_purged:
         return Use.FRESH
-    if now < fresh_until + times.revalidate_s and not asked.min_fresh:
+    # Whoever names an age or a rest of freshness takes nothing stale (RFC 9111 sections 5.2.1.1 and 5.2.1.3).
+    if now < fresh_until + times.revalidate_s and not asked.min_fresh and asked.max_age is None:
         return Use.STALE
     return Use.REVALIDATE
 

@@ -159,7 +159,7 @@ class Purges:
         at = max(names.pop(name, 0), record.at)
         names[name] = at
         if len(names) > MAX_NAMES:
-            self._floor = max(self._floor, names.pop(next(iter(names))) + 1)
+            self._floor = max(self._floor, names.pop(next(iter(names))))
 
     def _apply_pattern(self, record: Record) -> None:
         key = (record.value, record.soft)
@@ -167,7 +167,7 @@ class Purges:
         self._patterns[key] = (glob(record.value), max(before, record.at))
         if len(self._patterns) > MAX_PATTERNS:
             _, oldest = self._patterns.pop(next(iter(self._patterns)))
-            self._floor = max(self._floor, oldest + 1)
+            self._floor = max(self._floor, oldest)
 
 
 def glob(pattern: str) -> re.Pattern[str]:

@@ -13,7 +13,7 @@ from proxy.policy.cache_control import (
     http_date,
     initial_age,
 )
-from proxy.wire.fields import Fields, combined, members, values
+from proxy.wire.fields import Fields, members, values
 
 # What a route's plain `ttl` is for. Redirects and errors need `status_ttl` or the API's own word:
 # a redirect or a 404 that is kept by mistake hurts for as long as the good answer would have helped.
@@ -104,7 +104,7 @@ def _refusal(asked: Asked, status: int, fields: Fields, said: Directives, route:
     """The first reason that stands whatever the freshness is, or nothing."""
     if asked.no_store:
         return "request no-store"
-    if status < 200 or status in (206, 304):
+    if not 200 <= status <= 599 or status in (206, 304):
         return f"status {status}"
     if "no-store" in said:
         return "no-store"
@@ -140,7 +140,7 @@ def explicit_lifetime(fields: Fields, said: Directives, *, now: float) -> float 
     if not expires:
         return None
     until = http_date(expires[0], now=now)
-    date = http_date(combined(fields, b"date"), now=now)
+    date = http_date(next(iter(values(fields, b"date")), None), now=now)
     return 0.0 if until is None else max(0.0, until - (now if date is None else date))
 
 

@@ -10,7 +10,8 @@ CONDITIONS = frozenset(
     {b"if-none-match", b"if-modified-since", b"if-match", b"if-unmodified-since", b"if-range"}
 )
 
-_ETAG = re.compile(rb'\s*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|\Z)')
+# Empty members are none (RFC 9110 section 5.6.1.2).
+_ETAG = re.compile(rb'[\s,]*+(?:W/)?("[\x21\x23-\x7e\x80-\xff]*+")\s*+(?:,|\Z)')
 
 
 class Condition(Enum):

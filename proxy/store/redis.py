@@ -20,7 +20,6 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol
 
-import structlog
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -38,22 +37,20 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from proxy.logs import Logger
 from proxy.settings import Redis as Settings
 from proxy.store.addresses import link_to
 from proxy.store.breaker import Breaker, Change
 from proxy.store.lanes import ERRORS, AbsurdReplyError, Command, Reply, Request
 from proxy.store.links import Link
+from proxy.store.shared import RedisDown
 from proxy.tasks import Tasks
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 _WAIT_GRAIN_S = 0.15
 NO_RECORD = "0-0"
 """The id before the first of a stream."""
-
-
-class RedisDown(Exception):
-    """A stream could not be read or written; the text is the kind of failure."""
 
 
 class Kind(StrEnum):
@@ -481,8 +478,8 @@ class RedisTier:
             await asyncio.sleep(self._probe_every)
             try:
                 await self._probe_those_out()
-            except Exception:  # noqa: BLE001 - the outermost line of a loop that must go on
-                _log.exception("redis prober failed")
+            except Exception as error:  # noqa: BLE001 - the outermost line of a loop that must go on
+                _log.error("redis prober failed", exc_info=error)
 
     async def _probe_those_out(self) -> None:
         out = [name for name, shard in self._shards.items() if shard.breaker.is_open]

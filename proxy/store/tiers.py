@@ -11,7 +11,7 @@ from proxy.policy.purges import GOOD, Purges, Standing
 from proxy.policy.routes import Route
 from proxy.store.entry import Damaged, Entry, decode, encode
 from proxy.store.memory import Memory
-from proxy.store.redis import RedisTier
+from proxy.store.shared import SharedTier
 from proxy.wire.fields import Fields
 
 
@@ -55,7 +55,7 @@ class Tiers:
     def __init__(
         self,
         memory: Memory[Copy],
-        redis: RedisTier | None,
+        redis: SharedTier | None,
         purge_log: Log,
         damaged: Callable[[str], None],
     ) -> None:
@@ -73,7 +73,7 @@ class Tiers:
         """What memory has for a request."""
         copy = self._good_copy(key, now)
         if copy is not None and copy.entry.vary:
-            copy = self._good_copy(_variant(key, copy.entry, fields), now)
+            copy = self._good_copy(variant_key(key, copy.entry, fields), now)
         return None if copy is None else Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
 
     def _good_copy(self, key: str, now: float) -> Copy | None:
@@ -107,7 +107,7 @@ class Tiers:
         """What Redis has for a request; it is remembered."""
         entry = await self._fetch(key, route, now)
         if entry is not None and entry.vary:
-            entry = await self._fetch(_variant(key, entry, fields), route, now)
+            entry = await self._fetch(variant_key(key, entry, fields), route, now)
         if entry is None:
             return None
         return Found(entry=entry, soft_purged=self._log.purges.standing(entry.concerned).soft_at)
@@ -180,5 +180,6 @@ def signpost(entry: Entry, base_key: str) -> Entry:
     )
 
 
-def _variant(key: str, entry: Entry, fields: Fields) -> str:
+def variant_key(key: str, entry: Entry, fields: Fields) -> str:
+    """The key of a request's own variant, where `entry` is any of them or the signpost."""
     return variant(key, tuple(name.encode() for name in entry.vary), fields)

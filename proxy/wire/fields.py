@@ -10,6 +10,9 @@ HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"trailer"}
 )
 
+# Whatever Connection says: without them the next reader would see another end of the body, or another site.
+_NEVER_NAMED = frozenset({b"content-length", b"host"})
+
 
 def values(fields: Fields, name: bytes) -> list[bytes]:
     """All values of a field; `name` in lower case."""
@@ -41,7 +44,7 @@ def without(fields: Fields, names: Iterable[bytes]) -> Fields:
 
 def end_to_end(fields: Fields) -> Fields:
     """The fields less those that end at this hop: RFC 9110's and those that Connection names."""
-    return without(fields, HOP_BY_HOP.union(members(fields, b"connection")))
+    return without(fields, HOP_BY_HOP.union(members(fields, b"connection")) - _NEVER_NAMED)
 
 
 def block(fields: Fields) -> bytes:

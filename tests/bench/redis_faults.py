@@ -14,13 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from redis.asyncio import Redis as RedisPy
 from redis.exceptions import RedisError
 
+from proxy import logs
 from proxy.settings import Redis
 from proxy.store.redis import RedisTier
 from proxy.tasks import Tasks
@@ -171,5 +170,5 @@ def _told(seconds: float) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="- for standard output")
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    logs.configure(level="warning", form="console")
     asyncio.run(main(parser.parse_args().json))

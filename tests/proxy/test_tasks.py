@@ -2,9 +2,9 @@ import asyncio
 import gc
 
 import pytest
-from structlog.testing import capture_logs
 
 from proxy.tasks import Tasks
+from tests.log_lines import capture_logs
 
 
 async def _fails() -> None:

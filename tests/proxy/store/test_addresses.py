@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from proxy.settings import Redis
 from proxy.store.redis import RedisTier
 from proxy.tasks import Tasks
 from tests import servers
+from tests.log_lines import capture_logs
 from tests.redis_tiers import Seen, back_within, needs_redis, seconds, tier_on
 
 pytestmark = needs_redis

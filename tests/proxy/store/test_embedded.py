@@ -68,7 +68,7 @@ async def test_a_second_start_is_the_same_server_and_one_after_a_crash_a_new_one
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux'")
-def test_it_dies_with_its_parent_even_if_that_is_killed() -> None:
+def test_it_dies_with_its_parent_even_if_that_is_killed(tmp_path: Path) -> None:
     script = (
         "import asyncio\n"
         "from proxy.store.embedded import EmbeddedValkey, binary\n"
@@ -79,7 +79,11 @@ def test_it_dies_with_its_parent_even_if_that_is_killed() -> None:
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    # Its directory is all that a killed one leaves.
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment
+    )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     assert _is_alive(pid)

@@ -7,11 +7,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
-from proxy.store.redis import Kind, RedisDown
+from proxy.store.redis import Kind
+from proxy.store.shared import RedisDown
 from tests import servers
 from tests.faults import FaultProxy
+from tests.log_lines import capture_logs
 from tests.redis_tiers import SLACK, TIMEOUT, back_within, needs_redis, seconds, tier_on, url_of
 
 pytestmark = needs_redis

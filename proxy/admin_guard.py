@@ -1,0 +1,181 @@
+"""Who may use the admin port, and for how long: its middleware, its errors, its listener.
+
+Reads are open; writes need the token, or a caller on loopback where no token is set. A browser on that machine is no such
+caller: requests that carry Origin, and names other than an address or localhost in Host, are refused (DNS rebinding).
+Nor is whoever comes through a proxy on that machine.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import web
+
+from proxy.admin_input import BadInput
+
+# 1 MiB: some ten thousand URLs to purge.
+_MAX_BODY = 1024 * 1024
+_BODY_S = 10.0
+# Also the time that a first request's head gets. 20s: above the 15s at which Prometheus is often told to come.
+_IDLE_S = 20.0
+# A client that does not read its answer is cut off after so long, by the kernel.
+_UNREAD_S = 20.0
+# Scrapers, probes and people are a few dozen; more is an accident or an attack.
+_MAX_CONNECTIONS = 256
+
+_PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def may_write(request: web.BaseRequest, token: str | None) -> str:
+    """Why a write is refused; nothing if it may be done."""
+    headers = request.headers
+    if token is not None:
+        scheme, _, given = headers.get("Authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
+        return "" if right and scheme.lower() == "bearer" else "writes need `Authorization: Bearer <admin.token>`"
+    if not _is_loopback(request.remote) or any(name in headers for name in _PROXIED):
+        return "without admin.token only loopback may write; set admin.token or admin.token_file"
+    if "Origin" in headers or not _names_an_address(headers.get("Host", "")):
+        return "without admin.token browsers, and hosts called by name, may not write; use http://127.0.0.1"
+    return ""
+
+
+def _is_loopback(host: str | None) -> bool:
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def _names_an_address(host: str) -> bool:
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name.lower() == "localhost"
+    return True
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> web.Response:
+    """An error, as RFC 9457 has it."""
+    body = orjson.dumps({"status": status, "detail": detail}) + b"\n"
+    return web.Response(status=status, body=body, headers=headers, content_type="application/problem+json")
+
+
+async def body_of(request: web.Request) -> bytes:
+    """The request's body. Raises BadInput where it does not come, HTTPRequestEntityTooLarge where it is too large."""
+    try:
+        async with asyncio.timeout(_BODY_S):
+            return await request.read()
+    except TimeoutError as error:
+        raise BadInput(f"the body did not come within {_BODY_S:g}s") from error
+
+
+def _guard(token: Callable[[], str | None], paths: list[str]) -> Any:
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # What is unknown is told to everybody: it says nothing that this source does not.
+        missing = request.match_info.http_exception
+        if missing is not None:
+            raise missing
+        if request.method not in {"GET", "HEAD"} and (refusal := may_write(request, token())):
+            if token() is None:
+                return problem(403, refusal)
+            return problem(401, refusal, {"WWW-Authenticate": 'Bearer realm="crowdgate admin"'})
+        return await handler(request)
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            response = await answer(request, handler)
+        except BadInput as error:
+            response = problem(400, str(error))
+        except web.HTTPMethodNotAllowed as error:
+            allowed = error.headers["Allow"]
+            response = problem(405, f"{request.path} takes {allowed}", {"Allow": allowed})
+        except web.HTTPNotFound:
+            response = problem(404, f"there is nothing here; there are: {', '.join(paths)}")
+        except web.HTTPRequestEntityTooLarge:
+            response = problem(413, f"the body is larger than {_MAX_BODY} bytes")
+        except web.HTTPException as error:
+            response = problem(error.status, error.reason)
+        except Exception:
+            log.exception("defect of the admin port", method=request.method, path=request.path)
+            response = problem(500, "a defect of the proxy; its log has the details")
+        return _hardened(response)
+
+    return guard
+
+
+def _hardened(response: web.StreamResponse) -> web.StreamResponse:
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    response.headers["Server"] = "crowdgate"
+    return response
+
+
+@asynccontextmanager
+async def listening(
+    routes: list[web.RouteDef], token: Callable[[], str | None], host: str, port: int
+) -> AsyncIterator[str]:
+    """The port, open; yields its address. `token` is read at each write. Raises OSError where the port is taken."""
+    paths = [route.path for route in routes]
+    app = web.Application(middlewares=[_guard(token, paths)], client_max_size=_MAX_BODY)
+    app.add_routes(routes)
+    runner = web.AppRunner(
+        app, access_log=None, keepalive_timeout=_IDLE_S, lingering_time=2.0, shutdown_timeout=1.0
+    )
+    await runner.setup()
+    try:
+        server = await asyncio.get_running_loop().create_server(_bounded(runner), host or None, port)
+        try:
+            _bound_unread(server)
+            yield _address(server)
+        finally:
+            server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _bounded(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
+    def connection() -> asyncio.Protocol:
+        server = runner.server
+        if server is None or len(server.connections) >= _MAX_CONNECTIONS:
+            return _Refused()
+        return server()
+
+    return connection
+
+
+class _Refused(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP's are
+        transport.abort()
+
+
+def _bound_unread(server: asyncio.Server) -> None:
+    # Connections inherit it from the listener. Other systems than Linux have no such option.
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    for listener in server.sockets if option is not None else ():
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.IPPROTO_TCP, option, int(_UNREAD_S * 1000))
+
+
+def _address(server: asyncio.Server) -> str:
+    name, number, *_ = server.sockets[0].getsockname()
+    return f"[{name}]:{number}" if ":" in name else f"{name}:{number}"
