@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from proxy.metrics import Metrics, Sample
 from proxy.policy.writes import Name
 from proxy.purge_log import PurgeLog
 from proxy.store.memory import Memory
+from proxy.store.shared import SharedTier
 from proxy.store.tiers import Copy
 
 # So many entries are looked at before requests get their turn again: about 0.2 ms.
@@ -48,8 +49,8 @@ class Controls(Protocol):
     purge_log: PurgeLog
 
     @property
-    def has_redis(self) -> bool:
-        """Whether there is a second tier."""
+    def redis(self) -> SharedTier | None:
+        """The second tier, where there is one."""
 
     def unready(self) -> list[str]:
         """Why it should get no requests."""
@@ -121,7 +122,7 @@ class Admin:
     async def show_entries(self, request: web.Request) -> web.Response:
         """Entries in memory that may still be served; the first ones, and how many there are."""
         proxy = self._proxy
-        asked = entries_asked(request.query.items(), [route.name for route in proxy.config.routes.routes])
+        asked = entries_asked(request.query.items(), self._route_names())
         listed: list[dict[str, Any]] = []
         now, matching = time(), 0
         for number, (_, copy) in enumerate(proxy.memory.items()):
@@ -141,12 +142,15 @@ class Admin:
             copy.standing, copy.epoch = purges.standing(copy.entry.concerned), purges.epoch
         return copy.entry.status != 0 and now < copy.until and not copy.standing.purged
 
+    def _route_names(self) -> list[str]:
+        return [route.name for route in self._proxy.config.routes.routes]
+
     async def _figures(self) -> Figures:
         proxy = self._proxy
         state = State(
             unready=tuple(proxy.unready()),
             memory_max_bytes=proxy.config.settings.memory.max_size,
-            has_redis=proxy.has_redis,
+            has_redis=proxy.redis is not None,
             log_readable=proxy.purge_log.readable,
         )
         # In a thread, for the same reason as the metrics.
@@ -155,16 +159,17 @@ class Admin:
     # -- writes --
 
     async def purge(self, request: web.Request) -> web.Response:
-        asked = purge_asked(await body_of(request), self._proxy.config.routes)
+        asked = purge_asked(await body_of(request), self._route_names())
         shared = await self._proxy.purge(asked.names, soft=asked.soft)
-        done = {
+        has_redis = self._proxy.redis is not None
+        done: dict[str, Any] = {
             "purged": len(asked.names),
             "soft": asked.soft,
-            "shared": shared and self._proxy.has_redis,
+            "shared": shared and has_redis,
             # It holds here when the answer comes; whether every other replica has applied it is not known here.
             "waited": "this replica" if asked.wait else None,
         }
-        if not self._proxy.has_redis:
+        if not has_redis:
             done["note"] = "no Redis: other replicas, if there are any, keep what they have"
         elif not shared:
             done["note"] = "Redis is down: the other replicas learn of it when it is back"

@@ -6,19 +6,19 @@ Nor is whoever comes through a proxy on that machine.
 """
 
 import asyncio
-import contextlib
 import hmac
 import ipaddress
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
-import structlog
 from aiohttp import web
 
 from proxy.admin_input import BadInput
+from proxy.logs import Logger
 
 # 1 MiB: some ten thousand URLs to purge.
 _MAX_BODY = 1024 * 1024
@@ -32,7 +32,7 @@ _MAX_CONNECTIONS = 256
 
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -43,7 +43,11 @@ def may_write(request: web.BaseRequest, token: str | None) -> str:
     if token is not None:
         scheme, _, given = headers.get("Authorization", "").partition(" ")
         right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-        return "" if right and scheme.lower() == "bearer" else "writes need `Authorization: Bearer <admin.token>`"
+        return (
+            ""
+            if right and scheme.lower() == "bearer"
+            else "writes need `Authorization: Bearer <admin.token>`"
+        )
     if not _is_loopback(request.remote) or any(name in headers for name in _PROXIED):
         return "without admin.token only loopback may write; set admin.token or admin.token_file"
     if "Origin" in headers or not _names_an_address(headers.get("Host", "")):
@@ -85,38 +89,45 @@ async def body_of(request: web.Request) -> bytes:
 
 
 def _guard(token: Callable[[], str | None], paths: list[str]) -> Any:
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # What is unknown is told to everybody: it says nothing that this source does not.
-        missing = request.match_info.http_exception
-        if missing is not None:
-            raise missing
-        if request.method not in {"GET", "HEAD"} and (refusal := may_write(request, token())):
-            if token() is None:
-                return problem(403, refusal)
-            return problem(401, refusal, {"WWW-Authenticate": 'Bearer realm="crowdgate admin"'})
-        return await handler(request)
-
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            response = await answer(request, handler)
+            response = _refusal(request, token()) or await handler(request)
         except BadInput as error:
             response = problem(400, str(error))
-        except web.HTTPMethodNotAllowed as error:
-            allowed = error.headers["Allow"]
-            response = problem(405, f"{request.path} takes {allowed}", {"Allow": allowed})
-        except web.HTTPNotFound:
-            response = problem(404, f"there is nothing here; there are: {', '.join(paths)}")
-        except web.HTTPRequestEntityTooLarge:
-            response = problem(413, f"the body is larger than {_MAX_BODY} bytes")
         except web.HTTPException as error:
-            response = problem(error.status, error.reason)
-        except Exception:
-            log.exception("defect of the admin port", method=request.method, path=request.path)
+            response = _told(error, paths)
+        except Exception as error:
+            log.error("defect of the admin port", exc_info=error, method=request.method)  # noqa: TRY400 - our own
             response = problem(500, "a defect of the proxy; its log has the details")
         return _hardened(response)
 
     return guard
+
+
+def _refusal(request: web.Request, token: str | None) -> web.Response | None:
+    # What is unknown is told to everybody: it says nothing that this source does not.
+    if request.method in {"GET", "HEAD"} or request.match_info.http_exception is not None:
+        return None
+    refusal = may_write(request, token)
+    if not refusal:
+        return None
+    if token is None:
+        return problem(403, refusal)
+    return problem(401, refusal, {"WWW-Authenticate": 'Bearer realm="crowdgate admin"'})
+
+
+def _told(error: web.HTTPException, paths: list[str]) -> web.Response:
+    match error:
+        case web.HTTPMethodNotAllowed():
+            allowed = error.headers["Allow"]
+            return problem(405, f"this path takes {allowed.replace(',', ', ')} only", {"Allow": allowed})
+        case web.HTTPNotFound():
+            return problem(404, f"there is nothing here; there are: {', '.join(paths)}")
+        case web.HTTPRequestEntityTooLarge():
+            return problem(413, f"the body is larger than {_MAX_BODY} bytes")
+        case _:
+            return problem(error.status, error.reason)
 
 
 def _hardened(response: web.StreamResponse) -> web.StreamResponse:
@@ -170,10 +181,9 @@ class _Refused(asyncio.Protocol):
 
 def _bound_unread(server: asyncio.Server) -> None:
     # Connections inherit it from the listener. Other systems than Linux have no such option.
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    for listener in server.sockets if option is not None else ():
-        with contextlib.suppress(OSError):
-            listener.setsockopt(socket.IPPROTO_TCP, option, int(_UNREAD_S * 1000))
+    if sys.platform == "linux":
+        for listener in server.sockets:
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD_S * 1000))
 
 
 def _address(server: asyncio.Server) -> str:

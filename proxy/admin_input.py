@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from proxy.policy.purges import Kind
-from proxy.policy.routes import RouteTable, url_of
 from proxy.policy.writes import Name
 
 MAX_LISTED = 1000
@@ -41,15 +40,14 @@ class EntriesAsked:
     limit: int
 
 
-def purge_asked(body: bytes, routes: RouteTable) -> PurgeAsked:
+def purge_asked(body: bytes, known_routes: Collection[str]) -> PurgeAsked:
     """Raises BadInput."""
     asked = _object(body, (*_FIELDS, "soft", "wait"))
-    known = [route.name for route in routes.routes]
     names: dict[Name, None] = {}
     for field, kind in _FIELDS.items():
         for index, value in enumerate(_strings(asked, field)):
-            _check_name(f"{field}[{index}]", kind, value, known)
-            names[kind, _as_stored(value, routes) if kind is Kind.URL else value] = None
+            _check_name(f"{field}[{index}]", kind, value, known_routes)
+            names[kind, value] = None
     if not names:
         raise BadInput('nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes')
     return PurgeAsked(names=tuple(names), soft=_flag(asked, "soft"), wait=_flag(asked, "wait"))
@@ -129,14 +127,6 @@ def _check_name(place: str, kind: Kind, value: str, known_routes: Collection[str
         raise BadInput(f"{place} must begin with `/` or `*`, such as `/api/events*`")
     if kind in {Kind.URL, Kind.PATTERN} and re.search(r"[\s#\x00-\x1f\x7f]", value):
         raise BadInput(f"{place} must be spelt as in requests: no white space and no `#`")
-
-
-def _as_stored(url: str, routes: RouteTable) -> str:
-    """The URL as its entries have it: with the query parameters that its route counts, in their order."""
-    match = routes.find("GET", url.partition("?")[0])
-    if match is None:
-        return url
-    return url_of(match.route, url.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def _check_known(place: str, name: str, known: Collection[str], what: str) -> None:

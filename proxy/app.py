@@ -45,6 +45,8 @@ _SWEEP_S = 1.0
 # Readiness waits so long for required warm resources: a pod that never gets ready helps nobody.
 _WARM_WAIT_S = 10.0
 _CATCH_UP_S = 2.0
+# 20ms: what has just been received is counted as in flight by then.
+_LAST_LOOK_S = 0.02
 
 
 class CannotListen(Exception):
@@ -76,6 +78,8 @@ class Proxy:
         self.warmed = False
         self.addresses: dict[str, str] = {}
         self._warming: list[asyncio.Task[None]] = []
+        self._reloading = asyncio.Lock()
+        self._seen = _fingerprint(path)
         self._apply(self.config)
         for name, read in (
             (metrics.MEMORY_BYTES, lambda: self.memory.bytes),
@@ -116,6 +120,11 @@ class Proxy:
 
     async def reload(self) -> Reloaded:
         """Read the file again. A bad one changes nothing."""
+        # One after the other: what was read first must not be applied last.
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> Reloaded:
         try:
             # In a thread: two thousand routes take seconds to check.
             loaded = await asyncio.to_thread(config_file.load, self.path, os.environ)
@@ -133,12 +142,11 @@ class Proxy:
         return Reloaded(needs_restart=fixed)
 
     async def _watch(self) -> None:
-        seen = await asyncio.to_thread(_fingerprint, self.path)
         while True:
             await asyncio.sleep(_POLL_S)
             now = await asyncio.to_thread(_fingerprint, self.path)
-            if now is not None and now != seen:
-                seen = now
+            if now is not None and now != self._seen:
+                self._seen = now
                 await self.reload()
 
     # -- what the admin port asks for --
@@ -207,8 +215,9 @@ class Proxy:
         await asyncio.sleep(limits.delay)
         stop_listening()
         deadline = monotonic() + limits.timeout
+        await asyncio.sleep(_LAST_LOOK_S)
         while self.access.inflight and monotonic() < deadline:  # noqa: ASYNC110 - the count changes in many places
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(_LAST_LOOK_S)
         if self.access.inflight:
             log.warning("requests were cut off", inflight=self.access.inflight)
 

@@ -6,6 +6,8 @@ hour that it gives a half-sent one are replaced here.
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -21,7 +23,7 @@ from proxy.logs import Logger
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
 from proxy.policy.outcome import Handling, Outcome
-from proxy.tunnel import relay
+from proxy.tunnel import relay, take_over
 from proxy.upstream import ClientBodyError, Exchange
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import block, members
@@ -30,6 +32,7 @@ from proxy.wire.response import ResponseHead
 log = Logger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CUT_OFF_S = 0.1
 _REFUSED = Handling(outcome=Outcome.ERROR, detail="bad-request")
 
 
@@ -89,7 +92,7 @@ class ClientServer(web.Server):
 class _Request:
     """A parsed request: only what is needed of aiohttp's."""
 
-    __slots__ = ("_task", "connection", "message", "payload", "writer")
+    __slots__ = ("_task", "connection", "continued", "message", "payload", "writer")
 
     def __init__(
         self,
@@ -104,6 +107,8 @@ class _Request:
         self.connection = protocol
         self.writer = writer
         self._task = task
+        self.continued = False
+        """Whether the client was told to send the body for which it asked."""
 
     def _finish(self) -> None:
         """aiohttp calls it when the answer begins."""
@@ -238,6 +243,7 @@ class Connection(RequestHandler):
         limits = self._front.limits
         taken = 0
         if expects and self.transport is not None:
+            request.continued = True
             self.transport.write(_CONTINUE)
         while True:
             try:
@@ -266,14 +272,28 @@ class Connection(RequestHandler):
             raise ConnectionResetError("the client is gone")
         self.transport.write(data)
         if self._paused:
+            await self._taken(self.transport)
+
+    async def _taken(self, transport: asyncio.Transport) -> None:
+        left = transport.get_write_buffer_size()
+        while self._paused:
             try:
                 async with asyncio.timeout(self._front.limits.write_timeout):
                     await self._drain_helper()
             except TimeoutError:
-                self._front.observer.refused("write_timeout")
-                if self.transport is not None:
-                    self.transport.abort()
-                raise ConnectionResetError("the client does not read") from None
+                # The timeout cancelled aiohttp's future, which it would await again.
+                self._drain_waiter = None
+                before, left = left, transport.get_write_buffer_size()
+                # A large piece may take a slow client longer: what counts is that it reads.
+                if left >= before:
+                    self._front.observer.refused("write_timeout")
+                    transport.abort()
+                    raise ConnectionResetError("the client does not read") from None
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is under way, if only its first bytes: that one ends with its answer."""
+        if not (self._messages or self._request_in_progress or self._head_begun):
+            self.force_close()
 
 
 class Reply:
@@ -289,7 +309,16 @@ class Reply:
         self._started = started
         message = request.message
         self._http_1_0 = tuple(message.version) < (1, 1)
-        self.keep_alive = not (message.should_close or front.draining or answer.close)
+        # Whether a body that was not asked for still comes is the client's choice: what follows could be either.
+        unsure = incoming is not None and incoming.expects_continue and not request.continued
+        self._kept = not (message.should_close or front.draining or answer.close or unsure)
+        # Here, because aiohttp takes what came early for a request once the answer begins.
+        self._from_client = take_over(request.connection) if answer.status == 101 else None
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection goes on. aiohttp asks when all is written: draining may have begun meanwhile."""
+        return self._kept and not self._front.draining
 
     async def prepare(self, _request: Any) -> None:
         """Write all of it."""
@@ -315,14 +344,14 @@ class Reply:
     async def _write_stream(self, exchange: Exchange) -> None:
         connection = self._request.connection
         try:
-            if exchange.head.status == 101:
+            if self._from_client is not None:
+                self._kept = False
                 await connection.send(_head(self._answer, b""))
-                self.keep_alive = False
-                await relay(connection, exchange)
+                await relay(connection, self._from_client, exchange)
                 return
             chunked = not self._answer.length_known and not self._http_1_0
             if not self._answer.length_known and self._http_1_0:
-                self.keep_alive = False
+                self._kept = False
             framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
             # Sent at once: what follows may be long in coming, and the head is news already.
             await connection.send(_head(self._answer, framing + self._connection_field()))
@@ -340,10 +369,13 @@ class Reply:
         self._answer.handling = Handling(outcome=Outcome.ERROR, detail=error.kind)
         transport = self._request.connection.transport
         if transport is not None:
-            if self._answer.length_known or not self._http_1_0:
-                transport.close()
-            else:
+            if not self._answer.length_known and self._http_1_0:
+                # Here an end is a good end; only a reset is not.
+                linger = struct.pack("ii", 1, 0)
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 transport.abort()
+            else:
+                transport.close()
         raise ConnectionResetError("the API's answer broke off") from error
 
 
@@ -369,7 +401,9 @@ class Listener:
     def stop_listening(self) -> None:
         """Take no more connections and close those without a request; the others end after their answer."""
         self._listener.close()
-        self._server.pre_shutdown()
+        # Not aiohttp's pre_shutdown: it leaves idle ones open, deaf, and uploads unread.
+        for connection in self._server.connections:
+            cast("Connection", connection).close_if_idle()
 
 
 @contextlib.asynccontextmanager
@@ -382,4 +416,5 @@ async def listening(front: Front, host: str, port: int) -> AsyncIterator[Listene
         yield Listener(server, listener)
     finally:
         listener.close()
-        await server.shutdown(0)
+        # Draining had its time; to aiohttp 0 would mean for ever.
+        await server.shutdown(_CUT_OFF_S)

@@ -18,7 +18,7 @@ from proxy.store.tiers import Found, Tiers
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, members, values, without
-from proxy.wire.response import ResponseHead
+from proxy.wire.response import ResponseHead, is_event_stream
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
 _FAILING = frozenset({500, 502, 503, 504})
@@ -144,6 +144,8 @@ class Fetcher:
         verdict = judge(fill.asked, head.status, head.fields, fill.key.route.settings, now)
         if isinstance(verdict, Refused):
             return Unshared(exchange=exchange, reason=verdict.reason)
+        if is_event_stream(head):
+            return Unshared(exchange=exchange, reason="event stream")
         limit = fill.config.settings.memory.max_object
         body = None if head.length > limit else await read_whole(exchange, limit)
         if body is None:

@@ -144,7 +144,7 @@ class Handler:
         if found is not None and use is Use.FRESH:
             return self._stored(lookup, found, Handling(outcome=Outcome.HIT_MEMORY, detail="memory"))
         if found is not None and use is Use.STALE:
-            if lookup.flight_key not in self._cooling:
+            if lookup.flight_key not in self._cooling and lookup.flight_key not in self._passed:
                 self._fly(config, lookup, found)
             return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="memory"))
         if (

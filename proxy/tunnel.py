@@ -10,19 +10,21 @@ from proxy.upstream_connection import UpstreamError
 _HIGH_WATER = 64 * 1024
 
 
-class _FromClient:
+class FromClient:
     """What the client sends, in aiohttp's shape of a parser."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._pieces: list[bytes] = []
+        self._held = 0
         self._ended = False
         self._news = asyncio.Event()
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._pieces.append(data)
+        self._held += len(data)
         self._news.set()
-        if sum(map(len, self._pieces)) > _HIGH_WATER:
+        if self._held > _HIGH_WATER:
             self._transport.pause_reading()
         return False, b""
 
@@ -36,6 +38,7 @@ class _FromClient:
             await self._news.wait()
         data = b"".join(self._pieces)
         self._pieces.clear()
+        self._held = 0
         if not self._ended and not self._transport.is_closing():
             self._transport.resume_reading()
         return data
@@ -53,11 +56,17 @@ class Client(Protocol):
         """What comes from the client from now on goes to `parser`."""
 
 
-async def relay(client: Client, exchange: Exchange) -> None:
-    """Carry bytes both ways until either side ends. Raises UpstreamError when the API's side breaks."""
-    assert client.transport is not None  # noqa: S101 - it has just been written to
-    incoming = _FromClient(client.transport)
+def take_over(client: Client) -> FromClient | None:
+    """From now on the client's bytes are the tunnel's, those that came early as well. None if it is gone."""
+    if client.transport is None:
+        return None
+    incoming = FromClient(client.transport)
     client.set_parser(incoming)
+    return incoming
+
+
+async def relay(client: Client, incoming: FromClient, exchange: Exchange) -> None:
+    """Carry bytes both ways until either side ends; an API's side that breaks is an end like any other."""
 
     async def upwards() -> None:
         while data := await incoming.read():

@@ -111,6 +111,7 @@ class _Pool:
         self.address = address
         self.limits = limits
         self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []
+        self._in_use = 0
         self._slots = asyncio.Semaphore(limits.max_connections)
 
     async def acquire(self, *, fresh: bool) -> tuple[Connection, bool]:
@@ -123,11 +124,12 @@ class _Pool:
                 raise UpstreamError("busy", 503, "all connections to the API are in use") from error
         else:
             await self._slots.acquire()
+        self._in_use += 1
         try:
             reused = None if fresh else self._take_idle()
             connection = reused or await self._connect()
         except BaseException:
-            self._slots.release()
+            self._let_go()
             raise
         self.address.inflight += 1
         return connection, reused is not None
@@ -141,8 +143,17 @@ class _Pool:
             connection.close()
         return None
 
+    def _let_go(self) -> None:
+        self._in_use -= 1
+        self._slots.release()
+
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
+        # Idle ones count as well: an API with few workers may serve a new one only when an old one is gone.
+        while self._idle and self._in_use + len(self._idle) > self.limits.max_connections:
+            oldest, timer = self._idle.pop(0)
+            timer.cancel()
+            oldest.close()
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
                 _, connection = await loop.create_connection(
@@ -157,15 +168,11 @@ class _Pool:
     def release(self, connection: Connection, *, reuse: bool) -> None:
         """An exchange is over."""
         self.address.inflight -= 1
-        self._slots.release()
+        self._let_go()
         if not reuse or not connection.reusable or self.limits.keepalive <= 0:
             connection.close()
             return
         connection.rest()
-        while len(self._idle) >= self.limits.max_connections:
-            oldest, timer = self._idle.pop(0)
-            timer.cancel()
-            oldest.close()
         expiry = asyncio.get_running_loop().call_later(self.limits.keepalive, self._expire, connection)
         self._idle.append((connection, expiry))
 
@@ -256,8 +263,9 @@ class Upstream:
         connection, reused = await pool.acquire(fresh=not repeatable)
         try:
             return await self._exchange(pool, connection, request, informational)
-        except UpstreamError:
-            if not (reused and repeatable and not connection.answered):
+        except UpstreamError as error:
+            # Only a connection that was closed: an API that is silent is not asked a second time.
+            if not (reused and repeatable and error.kind == "reset" and not connection.answered):
                 raise
         connection, _ = await pool.acquire(fresh=True)
         return await self._exchange(pool, connection, request, informational)

@@ -65,10 +65,12 @@ def use(times: Times, asked: Wanted, now: float) -> Use:
     if now >= times.keep_until:
         return Use.GONE
     fresh_until = times.effective_fresh_until
+    if times.soft_purged:
+        # It counts at once, although the clock that it was made by may be ahead of this one.
+        fresh_until = min(fresh_until, now)
     if asked.no_cache or (asked.max_age is not None and now - times.generated > asked.max_age):
         return Use.REVALIDATE
-    # A soft purge counts at once, although the clock that it was made by may be ahead of this one.
-    if now + asked.min_fresh < fresh_until and not times.soft_purged:
+    if now + asked.min_fresh < fresh_until:
         return Use.FRESH
     # Whoever names an age or a rest of freshness takes nothing stale (RFC 9111 sections 5.2.1.1 and 5.2.1.3).
     if now < fresh_until + times.revalidate_s and not asked.min_fresh and asked.max_age is None:

@@ -39,7 +39,7 @@ def key_of(route: Route, target: bytes, fields: Fields, *, hostless: frozenset[b
     url = url_of(route, target)
     return Key(
         route=route,
-        host=ANY_HOST if url in hostless else b"".join(values(fields, b"host")[:1]).lower(),
+        host=ANY_HOST if url in hostless else b",".join(values(fields, b"host")).lower(),
         url=url,
         principal=principal(fields, route.per) if route.per else b"",
         vary=tuple(vary_value(fields, name) for name in route.vary),
@@ -59,7 +59,7 @@ def principal(fields: Fields, header: bytes) -> bytes:
 
 
 def vary_value(fields: Fields, name: bytes) -> bytes:
-    """A request header's value as Vary compares it: lines joined, white space around commas gone.
+    """A request header's value as Vary compares it: as sent, but for what its syntax says means the same.
 
     An absent header differs from an empty one (RFC 9111 section 4.1).
     """
@@ -68,10 +68,12 @@ def vary_value(fields: Fields, name: bytes) -> bytes:
         return b"-"
     if name in _CASELESS:
         return b"+" + b",".join(members(fields, name))
-    return b"+" + b",".join(piece.strip() for line in lines for piece in line.split(b","))
+    if name == b"accept" and not any(b'"' in line for line in lines):
+        return b"+" + b",".join(piece.strip() for line in lines for piece in line.split(b","))
+    return b"+" + b"\n".join(lines)
 
 
-# Their members are defined as case-insensitive (RFC 9110 section 12.5).
+# Lists of members that are defined as case-insensitive and hold no quoted text (RFC 9110 section 12.5).
 _CASELESS = frozenset({b"accept-encoding", b"accept-language", b"accept-charset"})
 
 

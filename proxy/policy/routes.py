@@ -8,13 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from operator import itemgetter
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from proxy import settings
 
 _PARAM = re.compile(r"\{([^{}]*)\}")
+_TWO_PARAMS = re.compile(r"\}[^/]*\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -24,7 +25,7 @@ class BadPattern(ValueError):
 
 
 def compile_match(match: str) -> tuple[str, tuple[str, ...]]:
-    """Regular expression (to be used with fullmatch) and param names of a `match`.
+    """Regular expression (to be used with fullmatch) and param names of a `match`; a group for each param, in order.
 
     Raises BadPattern.
     """
@@ -38,9 +39,18 @@ def compile_match(match: str) -> tuple[str, tuple[str, ...]]:
     names = params_in(path)
     if len(set(names)) != len(names):
         raise BadPattern("a param is named twice")
-    literals = [re.escape(piece) for piece in _PARAM.split(path)[::2]]
-    groups = [f"(?P<{name}>[^/]+)" for name in names] + [""]
-    return "".join(literal + group for literal, group in zip(literals, groups, strict=True)) + rest, names
+    # Two in a segment could share it in many ways, and trying them all on a client's long path takes seconds.
+    if _TWO_PARAMS.search(path):
+        raise BadPattern("one segment has two params; write one, such as `{name}` for the whole segment")
+    first, *others = _PARAM.split(path)[::2]
+    return re.escape(first) + "".join(_param(literal) for literal in others) + rest, names
+
+
+def _param(literal: str) -> str:
+    """A param and what follows it."""
+    # A whole segment gives nothing back (`++`): a shorter one could not be followed by `/` or the end.
+    whole = not literal or literal.startswith("/")
+    return ("([^/]++)" if whole else "([^/]+)") + re.escape(literal)
 
 
 def params_in(template: str) -> tuple[str, ...]:
@@ -76,7 +86,7 @@ class Route:
     per: bytes | None
     """Lower-case name of the principal's header."""
     query: frozenset[bytes] | None
-    """Parameters in the key; None for all of them."""
+    """Parameters in the key, as `meant_name` has them; None for all of them."""
     caches: bool
     """Whether its GETs are cached at all."""
 
@@ -100,7 +110,14 @@ class Match:
 
 
 def _fill(template: str, params: Mapping[str, str]) -> str:
-    return _PARAM.sub(lambda found: params[found[1]], template)
+    return _PARAM.sub(lambda found: _decoded(params[found[1]]), template)
+
+
+def _decoded(value: str) -> str:
+    # `/events/%34%32` names the API's event 42, so it must get, and purge, that event's tags.
+    if "%" not in value:
+        return value
+    return unquote_to_bytes(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
 
 
 def _namespace(name: str, route: settings.Route) -> str:
@@ -121,7 +138,7 @@ def prepare(route: settings.Route) -> Route:
         per=route.per.lower().encode() if route.per else None,
         query=None
         if wanted == "all"
-        else frozenset(() if wanted == "none" else (p.encode() for p in wanted)),
+        else frozenset(() if wanted == "none" else (meant_name(p.encode()) for p in wanted)),
         caches="GET" in route.methods,
     )
 
@@ -131,7 +148,8 @@ class _Group:
     """All routes of one method as one expression: the regex engine finds the first that matches."""
 
     pattern: re.Pattern[str]
-    routes: tuple[tuple[Route, tuple[str, ...]], ...]
+    routes: Mapping[int, tuple[Route, tuple[str, ...]]]
+    """By the number of the group that is the route's; those of its params follow."""
 
 
 @dataclass(slots=True)
@@ -155,22 +173,22 @@ class RouteTable:
         found = group.pattern.fullmatch(path) if group else None
         if group is None or found is None:
             return None
-        # `lastgroup` is the outermost group that matched last: the route's own.
-        index = int((found.lastgroup or "_0")[1:])
-        route, params = group.routes[index]
-        return Match(route=route, params={name: found[f"_{index}_{name}"] for name in params})
+        # `lastindex` is the outermost group that matched last: the route's own.
+        number = found.lastindex or 1
+        route, params = group.routes[number]
+        return Match(route=route, params={name: found[number + at] for at, name in enumerate(params, 1)})
 
 
 def _group(routes: list[Route]) -> _Group:
     pieces: list[str] = []
-    members: list[tuple[Route, tuple[str, ...]]] = []
-    for index, route in enumerate(routes):
+    members: dict[int, tuple[Route, tuple[str, ...]]] = {}
+    number = 1
+    for route in routes:
         regex, params = compile_match(route.settings.match)
-        for name in params:
-            regex = regex.replace(f"(?P<{name}>", f"(?P<_{index}_{name}>")
-        pieces.append(f"(?P<_{index}>{regex})")
-        members.append((route, params))
-    return _Group(re.compile("|".join(pieces), re.DOTALL), tuple(members))
+        pieces.append(f"({regex})")
+        members[number] = (route, params)
+        number += 1 + len(params)
+    return _Group(re.compile("|".join(pieces), re.DOTALL), members)
 
 
 def unsafe(method: str) -> bool:
@@ -188,8 +206,33 @@ def url_of(route: Route, target: bytes) -> bytes:
 def select_query(query: bytes, wanted: frozenset[bytes] | None) -> bytes:
     """The parameters that count, sorted by name; equal names keep their order. None counts all.
 
-    Parameters are split at `&` alone and compared as sent: the API may read `;`, `%41` or `+` as it likes.
+    Parameters are split at `&` alone and compared as sent. But one whose name some API could take for a wanted one
+    (`%61` for `a`, `a[]`, `A`, or behind a `;`) counts too: it may change the answer, and would poison the key.
     """
-    pieces = [(piece.partition(b"=")[0], piece) for piece in query.split(b"&") if piece]
-    chosen = [pair for pair in pieces if wanted is None or pair[0] in wanted]
-    return b"&".join([piece for _, piece in sorted(chosen, key=itemgetter(0))])
+    chosen = [piece for piece in query.split(b"&") if piece and (wanted is None or _counts(piece, wanted))]
+    # Where `;` may separate parameters, nobody can say which of them are equal and must keep their order.
+    if b";" not in query:
+        chosen.sort(key=meant_name)
+    return b"&".join(chosen)
+
+
+def _counts(piece: bytes, wanted: frozenset[bytes]) -> bool:
+    if b";" not in piece:
+        return meant_name(piece) in wanted
+    return any(meant_name(part) in wanted for part in piece.split(b";"))
+
+
+_PLAIN = re.compile(rb"[a-z0-9_-]*+(?==|\Z)")
+# What PHP turns into `_`; so it does with a `[` that is not closed.
+_UNDERSCORES = bytes.maketrans(b". ", b"__")
+
+
+def meant_name(piece: bytes) -> bytes:
+    """The name that a parameter may mean to an API, whatever its framework makes of spelling, case and brackets."""
+    plain = _PLAIN.match(piece)
+    if plain:
+        return plain[0]
+    name = unquote_to_bytes(piece.partition(b"=")[0].replace(b"+", b" ")).lower().strip()
+    if b"]" not in name:
+        name = name.replace(b"[", b"_")
+    return re.split(rb"[\[\0]", name, maxsplit=1)[0].translate(_UNDERSCORES)

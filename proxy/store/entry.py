@@ -1,7 +1,7 @@
 """A stored answer, and its bytes in Redis.
 
-Layout: `CG` and a version, flags, CRC-32 of all that follows, length of the head, the head (MessagePack), the body (as it
-came from the API, or zstd). Bytes that are damaged, foreign, of another version or stored under another key are
+Layout: `CG` and a version, flags, length of the head, CRC-32 of all else, the head (MessagePack), the body (as it came
+from the API, or zstd). Bytes that are damaged, foreign, of another version or stored under another key are
 `Damaged`: the caller counts a miss and overwrites them. Nothing in them is ever executed.
 """
 
@@ -14,10 +14,13 @@ import zstandard
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
+from proxy.policy.tags import response_tags
 from proxy.wire.fields import Fields, from_block, values
 
 VERSION = 1
-_PREFIX = struct.Struct(">2sBBII")
+_PREFIX = struct.Struct(">2sBBI")
+_CHECKSUM = struct.Struct(">I")
+_HEAD_AT = _PREFIX.size + _CHECKSUM.size
 _MAGIC = b"CG"
 _ZSTD = 1
 # Level 1: 23 us for 15 KB of JSON at 6.6x; level 3 takes twice as long for 6.0x (measured).
@@ -25,6 +28,7 @@ _compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
 _decompressor = zstandard.ZstdDecompressor()
 # Objects of an entry beside its bytes: the struct, its numbers, its strings (measured by tests/bench/memory.py).
 _OVERHEAD_BYTES = 560
+_TAG_OVERHEAD_BYTES = 64
 
 
 class Damaged(Exception):
@@ -60,7 +64,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     @property
     def size(self) -> int:
         """Bytes in memory."""
-        return len(self.head) + len(self.body) + len(self.url) + len(self.key) + _OVERHEAD_BYTES
+        tags = sum(map(len, self.tags)) + len(self.tags) * _TAG_OVERHEAD_BYTES
+        return len(self.head) + len(self.body) + len(self.url) + len(self.key) + tags + _OVERHEAD_BYTES
 
     @property
     def fields(self) -> Fields:
@@ -84,9 +89,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
         )
 
     def living(self, lifetime: Lifetime, *, fields: Fields, head: bytes, born: int) -> "Entry":
-        """The same body with the fields and times that a 304 gave it."""
+        """The same body with the fields, their tags and the times that a 304 gave it."""
+        before = response_tags(self.fields)
+        # An entry's tags are its route's and then its answer's; where they are not, none may be lost.
+        own = self.tags[: -len(before)] if before and self.tags[-len(before) :] == before else self.tags
         return msgspec.structs.replace(
             self,
+            tags=own + response_tags(fields),
             head=head,
             born=born,
             etag=first(fields, b"etag"),
@@ -111,14 +120,16 @@ _decoder = msgspec.msgpack.Decoder(Entry)
 
 def encode(entry: Entry, *, compress_above: int) -> bytes:
     """An entry as bytes for Redis. Bodies of more than `compress_above` bytes are compressed where that pays."""
-    head = _encoder.encode(msgspec.structs.replace(entry, body=b""))
+    tags = tuple(map(_packed, entry.tags))
+    head = _encoder.encode(msgspec.structs.replace(entry, body=b"", url=_packed(entry.url), tags=tags))
     body, flags = entry.body, 0
     if len(body) > compress_above:
         packed = _compressor.compress(body)
         if len(packed) < len(body):
             body, flags = packed, _ZSTD
+    prefix = _PREFIX.pack(_MAGIC, VERSION, flags, len(head))
     payload = head + body
-    return _PREFIX.pack(_MAGIC, VERSION, flags, crc32(payload), len(head)) + payload
+    return prefix + _CHECKSUM.pack(crc32(payload, crc32(prefix))) + payload
 
 
 def decode(data: bytes, *, key: str, max_body: int) -> Entry:
@@ -126,23 +137,36 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
 
     Raises Damaged.
     """
-    if len(data) < _PREFIX.size:
+    if len(data) < _HEAD_AT:
         raise Damaged("short")
-    magic, version, flags, checksum, head_size = _PREFIX.unpack_from(data)
+    magic, version, flags, head_size = _PREFIX.unpack_from(data)
     if magic != _MAGIC:
         raise Damaged("foreign")
     if version != VERSION or flags & ~_ZSTD:
         raise Damaged("version")
-    payload = memoryview(data)[_PREFIX.size :]
-    if crc32(payload) != checksum or head_size > len(payload):
+    payload = memoryview(data)[_HEAD_AT:]
+    (checksum,) = _CHECKSUM.unpack_from(data, _PREFIX.size)
+    if crc32(payload, crc32(data[: _PREFIX.size])) != checksum or head_size > len(payload):
         raise Damaged("checksum")
     try:
         entry = _decoder.decode(payload[:head_size])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        url, tags = _unpacked(entry.url), tuple(map(_unpacked, entry.tags))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise Damaged("head") from error
     if entry.key != key:
         raise Damaged("key")
-    return msgspec.structs.replace(entry, body=_body(payload[head_size:], flags, max_body))
+    body = _body(payload[head_size:], flags, max_body)
+    return msgspec.structs.replace(entry, url=url, tags=tags, body=body)
+
+
+# A URL and the tags made of it hold whatever bytes a client sent, as `surrogateescape` has them; MessagePack's text is
+# UTF-8 and nothing else.
+def _packed(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _unpacked(text: str) -> str:
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _body(packed: memoryview, flags: int, max_body: int) -> bytes:
@@ -155,6 +179,6 @@ def _body(packed: memoryview, flags: int, max_body: int) -> bytes:
         size = zstandard.frame_content_size(packed)
         if size < 0 or size > max_body:
             raise Damaged("too large")
-        return _decompressor.decompress(packed, max_output_size=max_body)
+        return _decompressor.decompress(packed, max_output_size=max_body, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise Damaged("body") from error

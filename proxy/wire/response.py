@@ -40,7 +40,7 @@ class ResponseHead:
 
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\Z")
 _FIELD = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*\Z"
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+((?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*\Z"
 )
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
@@ -79,12 +79,12 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
 
 def _framing(version: bytes, status: int, fields: Fields, method: str) -> tuple[Body, int]:
     lengths = values(fields, b"content-length")
-    codings = members(fields, b"transfer-encoding")
-    if len(set(lengths)) > 1 or (lengths and not _DIGITS.match(lengths[0])):
-        raise BadResponse("malformed or contradictory Content-Length")
+    codings = values(fields, b"transfer-encoding")
+    if len(lengths) > 1 or (lengths and not _DIGITS.match(lengths[0])):
+        raise BadResponse("malformed or repeated Content-Length")
     if codings and (lengths or version != b"HTTP/1.1"):
         raise BadResponse("Transfer-Encoding beside Content-Length or on HTTP/1.0")
-    if codings and codings != [b"chunked"]:
+    if codings and [coding.lower() for coding in codings] != [b"chunked"]:
         raise BadResponse("a Transfer-Encoding other than chunked")
     if method == "HEAD" or status < 200 or status in (204, 304):
         return Body.NONE, 0
@@ -111,66 +111,69 @@ _MAX_CHUNK_LINE = 256
 _MAX_TRAILERS = 8 * 1024
 
 
-_State = Callable[[bytes, list[bytes]], bytes]
+# A step: reads the data from a place on, adds to the pieces of the body, returns the place up to which it has read.
+_Step = Callable[[bytes, int, list[bytes]], int]
 
 
 class ChunkReader:
     """Takes the chunked coding off a body, piece by piece (RFC 9112 section 7.1). Trailers are dropped."""
 
-    __slots__ = ("_left", "_line", "_state", "_trailers", "done")
+    __slots__ = ("_left", "_line", "_step", "_trailers", "done")
 
     def __init__(self) -> None:
         self.done = False
         self._left = 0
         self._line = b""
         self._trailers = 0
-        self._state: _State = self._size
+        self._step: _Step = self._size
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Body pieces in `data`, and what comes after the body's end. Raises BadResponse."""
         pieces: list[bytes] = []
-        while data and not self.done:
-            data = self._state(data, pieces)
-        return pieces, data
+        place = 0
+        while place < len(data) and not self.done:
+            place = self._step(data, place, pieces)
+        return pieces, data[place:]
 
-    def _take_line(self, data: bytes, limit: int) -> tuple[bytes | None, bytes]:
-        end = data.find(b"\n")
+    def _take_line(self, data: bytes, place: int, limit: int) -> tuple[bytes | None, int]:
+        # No further than a line may go: what is left of the data may be long.
+        end = data.find(b"\n", place, place + limit)
         if end < 0:
-            self._line += data
-            if len(self._line) > limit:
+            self._line += data[place : place + limit]
+            if len(self._line) >= limit:
                 raise BadResponse("a line of the chunked coding is too long")
-            return None, b""
-        line, self._line = self._line + data[: end + 1], b""
+            return None, len(data)
+        line, self._line = self._line + data[place : end + 1], b""
         if len(line) > limit or not line.endswith(b"\r\n"):
             raise BadResponse("malformed line in the chunked coding")
-        return line[:-2], data[end + 1 :]
+        return line[:-2], end + 1
 
-    def _size(self, data: bytes, _pieces: list[bytes]) -> bytes:
-        line, rest = self._take_line(data, _MAX_CHUNK_LINE)
+    def _size(self, data: bytes, place: int, _pieces: list[bytes]) -> int:
+        line, place = self._take_line(data, place, _MAX_CHUNK_LINE)
         if line is not None:
             found = _CHUNK_SIZE.match(line)
             if found is None:
                 raise BadResponse("malformed chunk size")
             self._left = int(found[1], 16)
-            self._state = self._body if self._left else self._trailer
-        return rest
+            self._step = self._body if self._left else self._trailer
+        return place
 
-    def _body(self, data: bytes, pieces: list[bytes]) -> bytes:
-        piece = data[: self._left]
+    def _body(self, data: bytes, place: int, pieces: list[bytes]) -> int:
+        piece = data[place : place + self._left]
         pieces.append(piece)
         self._left -= len(piece)
         if not self._left:
-            self._state = self._end
-        return data[len(piece) :]
+            self._step = self._end
+        return place + len(piece)
 
-    def _end(self, data: bytes, _pieces: list[bytes]) -> bytes:
-        line, rest = self._take_line(data, 2)
+    def _end(self, data: bytes, place: int, _pieces: list[bytes]) -> int:
+        line, place = self._take_line(data, place, 2)
         if line is not None:
-            self._state = self._size
-        return rest
+            self._step = self._size
+        return place
 
-    def _trailer(self, data: bytes, _pieces: list[bytes]) -> bytes:
-        line, rest = self._take_line(data, _MAX_TRAILERS)
+    def _trailer(self, data: bytes, place: int, _pieces: list[bytes]) -> int:
+        line, place = self._take_line(data, place, _MAX_TRAILERS)
         if line:
             _field(line)
             self._trailers += len(line)
@@ -178,4 +181,4 @@ class ChunkReader:
                 raise BadResponse("trailers are too long")
         elif line is not None:
             self.done = True
-        return rest
+        return place

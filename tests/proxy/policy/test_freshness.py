@@ -1,0 +1,138 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.policy.freshness import ANYTHING, Times, Use, Wanted, usable_on_error, use, wanted
+
+
+def times(
+    *, fresh: float = 100, revalidate: float = 0, error: float = 0, keep: float = 1000, soft: float = 0
+) -> Times:
+    """Generated at 40."""
+    return Times(
+        generated=40,
+        fresh_until=fresh,
+        revalidate_s=revalidate,
+        error_s=error,
+        keep_until=keep,
+        soft_purged=soft,
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "now", "expected"),
+    [
+        pytest.param(times(), ANYTHING, 99.9, Use.FRESH, id="4.2 freshness_lifetime > current_age"),
+        pytest.param(times(), ANYTHING, 100, Use.REVALIDATE, id="4.2 equal is stale"),
+        pytest.param(times(revalidate=10), ANYTHING, 100, Use.STALE, id="RFC 5861 3 begins when stale"),
+        pytest.param(times(revalidate=10), ANYTHING, 109.9, Use.STALE, id="RFC 5861 3 within its seconds"),
+        pytest.param(times(revalidate=10), ANYTHING, 110, Use.REVALIDATE, id="RFC 5861 3 and not longer"),
+        pytest.param(times(error=10), ANYTHING, 105, Use.REVALIDATE, id="RFC 5861 4 is for errors alone"),
+        pytest.param(times(keep=100), ANYTHING, 99.9, Use.FRESH, id="kept until then"),
+        pytest.param(times(keep=100), ANYTHING, 100, Use.GONE, id="not kept any longer"),
+        pytest.param(times(keep=90), ANYTHING, 95, Use.GONE, id="gone although fresh"),
+        pytest.param(times(), Wanted(no_cache=True), 50, Use.REVALIDATE, id="5.2.1.4 no-cache"),
+        pytest.param(
+            times(revalidate=99), Wanted(no_cache=True), 150, Use.REVALIDATE, id="no-cache when stale"
+        ),
+        pytest.param(times(), Wanted(max_age=10), 50, Use.FRESH, id="5.2.1.1 max-age: no older than that"),
+        pytest.param(times(), Wanted(max_age=10), 50.1, Use.REVALIDATE, id="5.2.1.1 max-age: older"),
+        pytest.param(times(), Wanted(max_age=0), 50, Use.REVALIDATE, id="5.2.1.1 max-age=0"),
+        pytest.param(
+            times(revalidate=99),
+            Wanted(max_age=500),
+            150,
+            Use.REVALIDATE,
+            id="5.2.1.1 max-age: nothing stale",
+        ),
+        pytest.param(times(), Wanted(min_fresh=10), 89.9, Use.FRESH, id="5.2.1.3 min-fresh: enough is left"),
+        pytest.param(times(), Wanted(min_fresh=10), 90, Use.REVALIDATE, id="5.2.1.3 min-fresh: too little"),
+        pytest.param(
+            times(revalidate=99), Wanted(min_fresh=10), 95, Use.REVALIDATE, id="5.2.1.3 min-fresh: no stale"
+        ),
+        pytest.param(times(), Wanted(only_if_cached=True), 50, Use.FRESH, id="5.2.1.7 only-if-cached"),
+        pytest.param(times(soft=60), ANYTHING, 60, Use.REVALIDATE, id="soft purge: stale from then on"),
+        pytest.param(times(soft=60, revalidate=10), ANYTHING, 69.9, Use.STALE, id="soft purge: window opens"),
+        pytest.param(
+            times(soft=60, revalidate=10), ANYTHING, 70, Use.REVALIDATE, id="soft purge: window closes"
+        ),
+        pytest.param(
+            times(soft=200), ANYTHING, 105, Use.REVALIDATE, id="soft purge: no later than by itself"
+        ),
+        pytest.param(
+            times(soft=62, revalidate=10), ANYTHING, 60, Use.STALE, id="soft purge by a clock that is ahead"
+        ),
+        pytest.param(
+            times(soft=62), ANYTHING, 60, Use.REVALIDATE, id="soft purge by a clock ahead, without a window"
+        ),
+        pytest.param(times(soft=60, keep=65), ANYTHING, 65, Use.GONE, id="soft purge: not kept any longer"),
+    ],
+)
+def test_a_stored_answer_is_used_only_as_its_times_and_the_request_allow(
+    stored: Times, asked: Wanted, now: float, expected: Use
+) -> None:
+    assert expected == use(stored, asked, now)
+
+
+@pytest.mark.parametrize(
+    ("stored", "now", "expected"),
+    [
+        pytest.param(times(error=10), 109.9, True, id="RFC 5861 4 within its seconds"),
+        pytest.param(times(error=10), 110, False, id="RFC 5861 4 and not longer"),
+        pytest.param(times(revalidate=10), 109.9, True, id="what may be served stale may be on errors"),
+        pytest.param(times(), 100, False, id="4.2.4 nothing allows it"),
+        pytest.param(times(), 99, True, id="still fresh: the client had asked for more"),
+        pytest.param(times(error=10, keep=105), 105, False, id="not kept any longer"),
+        pytest.param(times(error=10, soft=60), 69.9, True, id="after a soft purge"),
+        pytest.param(times(error=10, soft=60), 70, False, id="and not longer after a soft purge"),
+    ],
+)
+def test_a_stale_answer_stands_in_for_a_failing_api_only_in_its_window(
+    stored: Times, now: float, *, expected: bool
+) -> None:
+    assert expected == usable_on_error(stored, now)
+
+
+@pytest.mark.parametrize(
+    ("said", "pragma", "expected"),
+    [
+        pytest.param({}, False, ANYTHING, id="nothing"),
+        pytest.param({}, True, Wanted(no_cache=True), id="5.4 Pragma: no-cache alone"),
+        pytest.param({"max-age": "9"}, True, Wanted(max_age=9), id="5.4 Pragma beside Cache-Control"),
+        pytest.param({"no-cache": None}, False, Wanted(no_cache=True), id="5.2.1.4 no-cache"),
+        pytest.param({"max-age": "0"}, False, Wanted(max_age=0), id="5.2.1.1 max-age"),
+        pytest.param({"max-age": "x"}, False, ANYTHING, id="5.2.1.1 an unreadable max-age is none"),
+        pytest.param({"max-age": None}, False, ANYTHING, id="5.2.1.1 max-age without its argument"),
+        pytest.param({"min-fresh": "5"}, False, Wanted(min_fresh=5), id="5.2.1.3 min-fresh"),
+        pytest.param({"min-fresh": "x"}, False, ANYTHING, id="5.2.1.3 an unreadable min-fresh is none"),
+        pytest.param({"only-if-cached": None}, False, Wanted(only_if_cached=True), id="5.2.1.7"),
+        pytest.param({"max-stale": None}, False, ANYTHING, id="5.2.1.2 max-stale is not taken up"),
+    ],
+)
+def test_a_requests_wishes_are_those_of_rfc_9111_section_5_2_1(
+    said: dict[str, str | None], *, pragma: bool, expected: Wanted
+) -> None:
+    assert expected == wanted(said, pragma_no_cache=pragma)
+
+
+INSTANTS = st.floats(0, 1000)
+
+
+@given(
+    st.builds(
+        Times,
+        generated=INSTANTS,
+        fresh_until=INSTANTS,
+        revalidate_s=INSTANTS,
+        error_s=INSTANTS,
+        keep_until=INSTANTS,
+        soft_purged=INSTANTS,
+    ),
+    INSTANTS,
+    INSTANTS,
+)
+def test_an_answer_never_gets_better_with_time(stored: Times, one: float, other: float) -> None:
+    order = [Use.FRESH, Use.STALE, Use.REVALIDATE, Use.GONE]
+    earlier, later = sorted((one, other))
+
+    assert order.index(use(stored, ANYTHING, earlier)) <= order.index(use(stored, ANYTHING, later))
