@@ -85,6 +85,9 @@ class Flights(Generic[T]):
         except BaseException as error:
             flight.land(self._failed(error))
             raise
+        else:
+            # Does nothing if it has landed; work that forgot to must not leave anybody waiting.
+            flight.land(self._failed(RuntimeError("no outcome")))
         finally:
             if self._flights.get(key) is flight:
                 del self._flights[key]

@@ -33,6 +33,8 @@ log = Logger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CUT_OFF_S = 0.1
+# The parser also takes HTTP/0.9 and HTTP/2.0, which say something else with the same bytes.
+_VERSIONS = frozenset({(1, 0), (1, 1)})
 _REFUSED = Handling(outcome=Outcome.ERROR, detail="bad-request")
 
 
@@ -154,7 +156,7 @@ class Connection(RequestHandler):
         if self._messages or self._request_in_progress or self._payload_parser is not None:
             self._head_begun = False
             self._unwatch_head()
-        elif data and self._waiter is not None:
+        elif data and (self._waiter is not None or not self._request_count):
             self._head_begun = True
             if self._slow_head is None:
                 self._watch_head()
@@ -208,6 +210,9 @@ class Connection(RequestHandler):
         return Reply(request, incoming, answer, self._front, started)
 
     async def _answer(self, request: _Request, incoming: Incoming) -> Answer:
+        if tuple(request.message.version) not in _VERSIONS:
+            self._front.observer.refused("malformed")
+            return _refusal(400, "the request is not HTTP/1.1 or HTTP/1.0")
         if incoming.method == "CONNECT":
             return _refusal(405, "CONNECT is not for this server")
         limit = self._front.limits.max_body

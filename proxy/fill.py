@@ -140,6 +140,9 @@ class Fetcher:
             return instead
         if head.status == 304 and found is not None:
             await exchange.read()
+            if not validators.selects(head.fields, found.entry.etag):
+                # It speaks of another answer than ours: ask for that one (RFC 9111 section 4.3.4).
+                return await self._from_api(fill, None, flight)
             return await self._freshened(fill, found, head, born, flight)
         verdict = judge(fill.asked, head.status, head.fields, fill.key.route.settings, now)
         if isinstance(verdict, Refused):

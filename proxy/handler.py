@@ -62,7 +62,9 @@ class _Lookup:
         """Who may wait for the same answer: personal requests only with their like, and forced ones with forced."""
         personal = ":personal" if self.asked.personal else ""
         forced = ":forced" if self.wanted.no_cache or self.wanted.max_age is not None else ""
-        return f"{self.variant or self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
+        return (
+            f"{self.variant or self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
+        )
 
 
 class Handler:
@@ -341,7 +343,9 @@ def _answers(found: Found, lookup: _Lookup) -> bool:
 def _handling(landed: Filled, forward: str, *, leads: bool) -> Handling:
     """How a shared answer came to one of those who waited for it."""
     if landed.failure:
-        return Handling(outcome=Outcome.STALE, detail=f"error-{landed.failure}")
+        status = int(landed.failure) if landed.failure.isdigit() else 0
+        detail = "" if status else landed.failure
+        return Handling(outcome=Outcome.STALE, forward=forward, forward_status=status, detail=detail)
     if landed.source in {Outcome.HIT_REDIS, Outcome.STALE}:
         return Handling(outcome=landed.source, detail="redis")
     outcome = landed.source if leads else Outcome.COLLAPSED

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
+from typing import Any
 
 from proxy import settings
 from proxy.policy.balance import Address, order
@@ -301,12 +302,14 @@ class Upstream:
             return await connection.receive_head(self._limits.timeout)
         # The clock for the first byte starts when the body is sent: an upload may take as long as it takes.
         waiting = asyncio.get_running_loop().create_task(connection.receive_head(None))
+        waiting.add_done_callback(_retrieved)
         try:
             await asyncio.wait({sender, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            # First of all: a body that broke off closes the connection, which is then no fault of the API's.
+            error = sender.exception() if sender.done() else None
+            if isinstance(error, ClientBodyError):
+                raise error
             if not waiting.done():
-                error = sender.exception()
-                if isinstance(error, ClientBodyError):
-                    raise error
                 # Where the API stopped reading it may still have said why.
                 return await asyncio.wait_for(waiting, self._limits.timeout)
             return waiting.result()
@@ -341,10 +344,10 @@ async def _send_body(connection: Connection, request: Outgoing) -> None:
         raise
 
 
-def _retrieved(sender: asyncio.Task[None]) -> None:
-    # Its error has been acted on, or the answer came before it mattered.
-    if not sender.cancelled():
-        sender.exception()
+def _retrieved(task: asyncio.Task[Any]) -> None:
+    # Its error has been acted on, or something else came before it mattered.
+    if not task.cancelled():
+        task.exception()
 
 
 def _address(origin: str) -> Address:

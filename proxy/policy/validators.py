@@ -66,6 +66,15 @@ def revalidation(etag: bytes, last_modified: bytes) -> Fields:
     return tuple(conditions)
 
 
+def selects(not_modified: Fields, etag: bytes) -> bool:
+    """Whether a 304 speaks of the stored answer: it names no strong ETag, or the stored one.
+
+    Source: RFC 9111 section 4.3.4.
+    """
+    tags = values(not_modified, b"etag")
+    return not tags or tags[0].startswith(b"W/") or tags[0] == etag
+
+
 # RFC 9111 section 3.2 and 4.3.4: these describe the stored body or this hop and stay as they are.
 _KEPT = frozenset(
     {b"content-length", b"content-encoding", b"content-range", b"content-type", b"transfer-encoding"}

@@ -4,14 +4,18 @@ import asyncio
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from hashlib import blake2b
 
 import pytest
+import pytest_asyncio
 
-from tests.flow.client import Response, connected, fetch
+from tests.flow.client import Client, Response, connected, fetch
 from tests.flow.origin import Answer, Asked, Origin, after, framed, ok, origin, raw
 from tests.flow.processes import Proxy, running
 from tests.servers import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 TIMEOUT_S = 0.4
 # What a loaded machine may add to a wait.
@@ -22,8 +26,8 @@ def config(url: str, more: str = "") -> str:
     return f"""
 upstream: {{url: {url}, timeout: {TIMEOUT_S}s, read_timeout: {TIMEOUT_S}s, connect_timeout: 300ms {more}}}
 routes:
-  - {{name: stored, match: "/stored", ttl: 1m}}
-  - {{name: stale, match: "/stale", ttl: 50ms, stale_if_error: 1m}}
+  - {{name: stored, match: "/stored/**", ttl: 1m}}
+  - {{name: stale, match: "/stale/**", ttl: 50ms, stale_if_error: 1m}}
 """
 
 
@@ -41,7 +45,25 @@ async def failures(proxy: Proxy, kind: str) -> float:
     return await proxy.metric("crowdgate_upstream_requests_total", code=kind)
 
 
-PATHS = pytest.mark.parametrize("path", ["/stored", "/passed"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api() -> AsyncIterator[Origin]:
+    async with origin() as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def proxy(api: Origin) -> AsyncIterator[Proxy]:
+    async with running(config(api.url)) as started:
+        yield started
+
+
+@pytest.fixture
+def here(request: pytest.FixtureRequest) -> str:
+    """A path's end that no other test uses."""
+    return blake2b(request.node.name.encode(), digest_size=8).hexdigest()
+
+
+PATHS = pytest.mark.parametrize("path", ["/stored/", "/passed/"])
 
 
 @PATHS
@@ -59,10 +81,10 @@ async def test_an_api_that_is_down_is_a_502_and_served_as_soon_as_it_is_back(pat
 
 @PATHS
 @pytest.mark.parametrize("reused", [False, True], ids=["new connection", "used connection"])
-async def test_an_api_that_hangs_is_a_504_after_its_timeout(api: Origin, path: str, reused: bool) -> None:  # noqa: FBT001
-    api.on("/", after(10, ok()))
-    api.on("/well", ok())
-    async with running(config(api.url)) as proxy:
+async def test_an_api_that_hangs_is_a_504_after_its_timeout(path: str, reused: bool) -> None:  # noqa: FBT001
+    async with origin() as api, running(config(api.url)) as proxy:
+        api.on("/", after(10, ok()))
+        api.on("/well", ok())
         if reused:
             await fetch(proxy.port, "/well")
         started = time.monotonic()
@@ -80,7 +102,7 @@ async def test_an_api_that_does_not_accept_is_a_504_after_the_connect_timeout() 
         fill = [socket.socket() for _ in range(4)]
         try:
             for one in fill:
-                one.setblocking(False)
+                one.setblocking(False)  # noqa: FBT003
                 one.connect_ex(address)
             async with running(config(f"http://127.0.0.1:{address[1]}")) as proxy:
                 started = time.monotonic()
@@ -126,91 +148,104 @@ CUTS = pytest.mark.parametrize(
 
 @CUTS
 async def test_a_body_that_breaks_off_is_an_error_where_it_would_be_stored_and_is_not(
-    api: Origin, cut: Callable[[], Answer], status: int
+    api: Origin, proxy: Proxy, here: str, cut: Callable[[], Answer], status: int
 ) -> None:
-    api.on("/stored", cut())
-    async with running(config(api.url)) as proxy:
-        assert problem(await fetch(proxy.port, "/stored")) == problem_of(status)
-        assert await proxy.metric("crowdgate_memory_entries") == 0
-        assert await proxy.metric("crowdgate_requests_total", code=str(status), cache="error") == 1
+    path, entries = f"/stored/{here}", await proxy.metric("crowdgate_memory_entries")
+    errors = await proxy.metric("crowdgate_requests_total", code=str(status), cache="error")
+    api.on(path, cut())
 
-        api.on("/stored", ok(b"whole"))
-        assert (await fetch(proxy.port, "/stored")).brief == (200, b"whole")
+    assert problem(await fetch(proxy.port, path)) == problem_of(status)
+    assert await proxy.metric("crowdgate_memory_entries") == entries
+    assert await proxy.metric("crowdgate_requests_total", code=str(status), cache="error") == errors + 1
+    api.on(path, ok(b"whole"))
+    assert (await fetch(proxy.port, path)).brief == (200, b"whole")
 
 
 @CUTS
 async def test_a_body_that_breaks_off_on_its_way_through_breaks_off_for_the_client_too(
-    api: Origin, cut: Callable[[], Answer], status: int
+    api: Origin, proxy: Proxy, here: str, cut: Callable[[], Answer], status: int
 ) -> None:
-    api.on("/passed", cut())
-    async with running(config(api.url)) as proxy:
-        async with connected(proxy.port) as client:
-            response = await client.ask("/passed")
-            rest = await client.rest(1)
+    path, errors = (
+        f"/passed/{here}",
+        await proxy.metric("crowdgate_requests_total", code="200", cache="error"),
+    )
+    api.on(path, cut())
+    async with connected(proxy.port) as client:
+        response = await client.ask(path)
+        rest = await client.rest(1)
 
-        assert (response.status, response.body, response.whole, rest) == (200, b"half", False, b"")
-        assert await proxy.metric("crowdgate_requests_total", route="-", cache="error") == 1
-        assert (await fetch(proxy.port, "/well")).status == 200
+    assert (response.status, response.body, response.whole, rest) == (200, b"half", False, b"")
+    assert await proxy.metric("crowdgate_requests_total", code="200", cache="error") == errors + 1
 
 
-async def test_a_body_that_breaks_off_does_not_end_cleanly_for_an_http_1_0_client(api: Origin) -> None:
-    api.on("/passed", cut_chunks())
-    async with running(config(api.url)) as proxy, connected(proxy.port) as client:
-        await client.send(b"GET /passed HTTP/1.0\r\n\r\n")
+async def to_the_end(client: Client) -> None:
+    while await client.reader.read(100):
+        pass
+
+
+async def test_a_body_that_breaks_off_does_not_end_cleanly_for_an_http_1_0_client(
+    api: Origin, proxy: Proxy
+) -> None:
+    api.on("/passed/old", cut_chunks())
+    async with connected(proxy.port) as client:
+        await client.send(b"GET /passed/old HTTP/1.0\r\n\r\n")
         with pytest.raises(ConnectionResetError):
-            await client.reader.read()
-            await client.reader.read()
+            await to_the_end(client)
 
 
 @CUTS
 async def test_a_stale_answer_stands_in_for_a_body_that_breaks_off(
-    api: Origin, cut: Callable[[], Answer], status: int
+    api: Origin, proxy: Proxy, here: str, cut: Callable[[], Answer], status: int
 ) -> None:
-    api.on("/stale", ok(b"old"))
-    async with running(config(api.url)) as proxy:
-        await fetch(proxy.port, "/stale")
-        await asyncio.sleep(0.1)
-        api.on("/stale", cut())
-        response = await fetch(proxy.port, "/stale")
+    path, stale = f"/stale/{here}", await proxy.metric("crowdgate_requests_total", cache="stale")
+    api.on(path, ok(b"old"))
+    await fetch(proxy.port, path)
+    await asyncio.sleep(0.1)
+    api.on(path, cut())
 
-        assert (response.brief, response.cache.startswith("hit; ttl=")) == ((200, b"old"), True)
-        assert await proxy.metric("crowdgate_requests_total", cache="stale") == 1
+    assert (await fetch(proxy.port, path)).brief == (200, b"old")
+    assert await proxy.metric("crowdgate_requests_total", cache="stale") == stale + 1
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_stale_answer_stands_in_for_an_api_that_fails_until_it_is_well(
-    api: Origin, status: int
+async def test_a_stale_answer_stands_in_for_an_api_that_fails(
+    api: Origin, proxy: Proxy, here: str, status: int
 ) -> None:
-    api.on("/stale", ok(b"old"))
-    async with running(config(api.url)) as proxy:
-        await fetch(proxy.port, "/stale")
+    path = f"/stale/{here}"
+    api.on(path, ok(b"old"))
+    await fetch(proxy.port, path)
+    await asyncio.sleep(0.1)
+    api.on(path, ok(b"ill", status=f"{status} Ill"))
+
+    response = await fetch(proxy.port, path)
+    assert (response.brief, f"fwd-status={status}" in response.cache) == ((200, b"old"), True)
+
+
+async def test_an_api_that_is_gone_and_back_is_hidden_behind_the_stale_answer_until_then() -> None:
+    port = free_port()
+    async with running(config(f"http://127.0.0.1:{port}")) as proxy:
+        async with origin(port) as api:
+            api.on("/stale/a", ok(b"old"))
+            await fetch(proxy.port, "/stale/a")
         await asyncio.sleep(0.1)
-        api.on("/stale", ok(b"ill", status=f"{status} Ill"))
-        assert (await fetch(proxy.port, "/stale")).brief == (200, b"old")
+        assert (await fetch(proxy.port, "/stale/a")).brief == (200, b"old")
 
-        api.on("/stale", ok(b"new"))
-        async with asyncio.timeout(3):
-            while (await fetch(proxy.port, "/stale")).body != b"new":
-                await asyncio.sleep(0.02)
-
-
-async def test_a_stale_answer_stands_in_for_an_api_that_is_gone() -> None:
-    async with origin() as api:
-        api.on("/stale", ok(b"old"))
-        async with running(config(api.url)) as proxy:
-            await fetch(proxy.port, "/stale")
-            await asyncio.sleep(0.1)
-            api.on("/stale", raw(b"", close=True))
-            assert (await fetch(proxy.port, "/stale")).brief == (200, b"old")
+        async with origin(port) as api:
+            api.on("/stale/a", ok(b"new"))
+            async with asyncio.timeout(3):
+                while (await fetch(proxy.port, "/stale/a")).body != b"new":
+                    await asyncio.sleep(0.02)
 
 
-async def test_the_api_s_own_errors_are_passed_on_as_they_are(api: Origin) -> None:
-    api.on("/stored", ok(b"ill", "X-Why: ill", status="503 Too Bad"))
-    async with running(config(api.url)) as proxy:
-        response = await fetch(proxy.port, "/stored")
+async def test_the_api_s_own_errors_are_passed_on_as_they_are_and_not_stored(
+    api: Origin, proxy: Proxy
+) -> None:
+    api.on("/stored/ill", ok(b"ill", "X-Why: ill", status="503 Too Bad"))
+    response = await fetch(proxy.port, "/stored/ill")
+    assert (response.brief, response.reason, response.get("x-why")) == ((503, b"ill"), b"Too Bad", "ill")
 
-        assert (response.brief, response.reason, response.get("x-why")) == ((503, b"ill"), b"Too Bad", "ill")
-        assert await proxy.metric("crowdgate_memory_entries") == 0
+    api.on("/stored/ill", ok(b"well"))
+    assert (await fetch(proxy.port, "/stored/ill")).brief == (200, b"well")
 
 
 GARBAGE = {
@@ -231,20 +266,20 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("path", ["/stored", "/passed"])
-async def test_garbage_is_a_502_that_is_counted(api: Origin, path: str) -> None:
-    async with running(config(api.url)) as proxy:
-        for name, data in GARBAGE.items():
-            api.on(path, raw(data, close=True))
-            response = await fetch(proxy.port, path)
-            assert (name, *problem(response)) == (name, *problem_of(502))
+@PATHS
+async def test_garbage_is_a_502_that_is_counted(api: Origin, proxy: Proxy, path: str) -> None:
+    path += "garbage"
+    before = [await failures(proxy, kind) for kind in ("reset", "malformed")]
+    for name, data in GARBAGE.items():
+        api.on(path, raw(data, close=True))
+        response = await fetch(proxy.port, path)
+        assert (name, *problem(response)) == (name, *problem_of(502))
 
-        # Without its own end a head is not malformed but cut.
-        assert await failures(proxy, "reset") == 2
-        assert await failures(proxy, "malformed") == len(GARBAGE) - 2
-        assert await proxy.metric("crowdgate_memory_entries") == 0
-        api.on(path, ok(b"well"))
-        assert (await fetch(proxy.port, path)).brief == (200, b"well")
+    counted = [await failures(proxy, kind) for kind in ("reset", "malformed")]
+    # Without its own end a head is not malformed but cut.
+    assert [after - before for after, before in zip(counted, before, strict=True)] == [2, len(GARBAGE) - 2]
+    api.on(path, ok(b"well"))
+    assert (await fetch(proxy.port, path)).brief == (200, b"well")
 
 
 BAD_CHUNKS = {
@@ -256,41 +291,42 @@ BAD_CHUNKS = {
 }
 
 
-async def test_a_malformed_chunk_is_never_a_clean_end(api: Origin) -> None:
-    async with running(config(api.url)) as proxy:
-        for name, data in BAD_CHUNKS.items():
-            bad = raw(
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n" + data, close=True
-            )
-            api.on("/", bad)
-            assert (name, (await fetch(proxy.port, "/stored")).status) == (name, 502)
-            assert (name, (await fetch(proxy.port, "/passed")).whole) == (name, False)
+async def test_a_malformed_chunk_is_never_a_clean_end(api: Origin, proxy: Proxy) -> None:
+    for name, data in BAD_CHUNKS.items():
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n"
+        for path in ("/stored/chunk", "/passed/chunk"):
+            api.on(path, raw(head + data, close=True))
+        assert (name, (await fetch(proxy.port, "/stored/chunk")).status) == (name, 502)
+        assert (name, (await fetch(proxy.port, "/passed/chunk")).whole) == (name, False)
 
 
-async def test_bytes_after_an_answer_are_not_the_next_one(api: Origin) -> None:
-    api.on("/passed", raw(framed(b"mine") + framed(b"smuggled")))
-    api.on("/next", ok(b"next"))
-    async with running(config(api.url)) as proxy:
-        assert (await fetch(proxy.port, "/passed")).body == b"mine"
-        assert (await fetch(proxy.port, "/next")).body == b"next"
+async def test_bytes_after_an_answer_are_not_the_next_one(api: Origin, proxy: Proxy) -> None:
+    api.on("/passed/mine", raw(framed(b"mine") + framed(b"smuggled")))
+    api.on("/passed/next", ok(b"next"))
+
+    assert (await fetch(proxy.port, "/passed/mine")).body == b"mine"
+    assert (await fetch(proxy.port, "/passed/next")).body == b"next"
 
 
-async def test_a_slow_body_is_served_whole(api: Origin) -> None:
+async def test_a_slow_body_is_served_whole(api: Origin, proxy: Proxy) -> None:
     async def slow(asked: Asked) -> None:
         await asked.send(framed(b"", of=6))
         for letter in (b"s", b"l", b"o", b"w", b"l", b"y"):
             await asyncio.sleep(TIMEOUT_S / 4)
             await asked.send(letter)
 
-    api.on("/", slow)
-    async with running(config(api.url)) as proxy:
-        both = await asyncio.gather(fetch(proxy.port, "/stored"), fetch(proxy.port, "/passed"))
-        assert [response.brief for response in both] == [(200, b"slowly")] * 2
+    paths = ["/stored/slow", "/passed/slow"]
+    for path in paths:
+        api.on(path, slow)
+    both = await asyncio.gather(*(fetch(proxy.port, path) for path in paths))
+
+    assert [response.brief for response in both] == [(200, b"slowly")] * 2
 
 
-async def test_too_many_at_once_wait_their_turn_or_get_a_503(api: Origin) -> None:
-    api.on("/passed", after(0.3, ok()))
-    async with running(config(api.url, ", max_connections: 1, queue_timeout: 200ms")) as proxy:
+async def test_too_many_at_once_wait_their_turn_or_get_a_503() -> None:
+    more = ", max_connections: 1, queue_timeout: 200ms"
+    async with origin() as api, running(config(api.url, more)) as proxy:
+        api.on("/passed", after(0.3, ok()))
         started = time.monotonic()
         first = asyncio.ensure_future(fetch(proxy.port, "/passed"))
         await api.came("/passed")
@@ -302,18 +338,18 @@ async def test_too_many_at_once_wait_their_turn_or_get_a_503(api: Origin) -> Non
         assert ((await first).status, await failures(proxy, "busy"), api.open) == (200, 1, 1)
 
 
-async def test_no_more_connections_than_allowed_idle_ones_included(api: Origin) -> None:
+async def test_no_more_connections_than_allowed_idle_ones_included() -> None:
     most = 0
+    async with origin() as api, running(config(api.url, ", max_connections: 1")) as proxy:
 
-    async def watching(asked: Asked) -> None:
-        nonlocal most
-        # One that was closed for this one is seen to be so a moment later.
-        await asyncio.sleep(0.05)
-        most = max(most, api.open)
-        await ok()(asked)
+        async def watching(asked: Asked) -> None:
+            nonlocal most
+            # One that was closed for this one is seen to be so a moment later.
+            await asyncio.sleep(0.05)
+            most = max(most, api.open)
+            await ok()(asked)
 
-    api.on("/", watching)
-    async with running(config(api.url, ", max_connections: 1")) as proxy:
+        api.on("/", watching)
         await fetch(proxy.port, "/passed")
         # A POST takes a new connection: the idle one must make room.
         await fetch(proxy.port, "/passed", method="POST", body=b"x")

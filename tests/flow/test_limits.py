@@ -32,7 +32,7 @@ client:
   body_timeout: 300ms
   idle_timeout: 700ms
   write_timeout: 400ms
-  max_body: 1000
+  max_body: 1000B
 routes: [{{match: "/kept/**", ttl: 1m}}]
 """
     async with running(config) as started:
@@ -111,7 +111,9 @@ async def test_half_a_head_behind_an_answer_is_closed_too(api: Origin, proxy: Pr
 async def test_a_body_that_stalls_is_a_408(api: Origin, proxy: Proxy, chunked: bool) -> None:  # noqa: FBT001
     api.on("/upload", ok())
     before = await refused(proxy, "body")
-    line, start = ("Transfer-Encoding: chunked", b"4\r\nhalf\r\n") if chunked else ("Content-Length: 10", b"half")
+    line, start = (
+        ("Transfer-Encoding: chunked", b"4\r\nhalf\r\n") if chunked else ("Content-Length: 10", b"half")
+    )
     started = time.monotonic()
     async with connected(proxy.port) as client:
         await client.send(request("/upload", line, method="POST") + start)
@@ -159,6 +161,7 @@ async def test_a_chunked_body_that_grows_too_large_is_a_413_and_not_whole_at_the
         pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: qqq\r\n" * 200 + b"\r\n", id="many fields"),
         pytest.param(b"GET /qqq HTTP/1.1\r\nHost: a\r\nX : qqq\r\n\r\n", id="space before colon"),
         pytest.param(b"GET /qqq\r\n\r\n", id="no version"),
+        pytest.param(b"GET /qqq HTTP/2.0\r\nHost: a\r\n\r\n", id="HTTP/2"),
         pytest.param(b"qqq\r\n\r\n", id="garbage"),
         pytest.param(b"POST /q HTTP/1.1\r\nHost: a\r\nContent-Length: qqq\r\n\r\n", id="length of letters"),
         pytest.param(

@@ -58,7 +58,7 @@ async def changed(proxy: Proxy, target: str, was: bytes) -> float:
 async def test_what_one_stored_the_other_has_from_redis_and_then_from_memory(
     api: Origin, redis_server: servers.Server
 ) -> None:
-    api.on("/events", numbered("ETag: \"one\"", "X-Kept: Yes"))
+    api.on("/events", numbered('ETag: "one"', "X-Kept: Yes"))
     async with replicas(config(api, redis_server)) as (a, b):
         first = await stored(a, "/events")
         second, third = await fetch(b.port, "/events"), await fetch(b.port, "/events")
@@ -240,5 +240,8 @@ async def test_principals_never_cross_in_flight_in_memory_or_in_redis(
 
         assert [flights, memory, redis] == [people] * 3
         assert (nobody.body, api.count("/mine")) == (b"", 5)
-        assert await b.metric("crowdgate_requests_total", cache="hit_redis") == len(people)
+        hits = [
+            await b.metric("crowdgate_requests_total", cache=cache) for cache in ("hit_redis", "hit_memory")
+        ]
+        assert (sum(hits), hits[0] >= 4) == (len(people), True)
         assert b"Bearer" not in b"".join(redis_server.command("KEYS", "*"))

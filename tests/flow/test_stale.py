@@ -96,7 +96,12 @@ async def test_a_refresh_that_cannot_be_shared_leaves_the_api_alone_for_a_while(
 )
 @pytest.mark.parametrize("cold", [True, False], ids=["cold", "stored"])
 async def test_a_client_s_condition_is_answered_from_the_store(
-    api: Origin, proxy: Proxy, condition: str, status: int, cold: bool, request: pytest.FixtureRequest  # noqa: FBT001
+    api: Origin,
+    proxy: Proxy,
+    condition: str,
+    status: int,
+    cold: bool,  # noqa: FBT001
+    request: pytest.FixtureRequest,
 ) -> None:
     path = f"/kept/{abs(hash(request.node.name))}"
     api.on(path, not_modified)
@@ -119,7 +124,10 @@ async def test_the_api_s_304_keeps_the_body_and_updates_the_fields(api: Origin, 
     response = await fetch(proxy.port, path)
 
     asked = api.of(path)[1]
-    assert (asked.get("if-none-match"), asked.get("if-modified-since")) == ('"v1"', MODIFIED.partition(" ")[2])
+    assert (asked.get("if-none-match"), asked.get("if-modified-since")) == (
+        '"v1"',
+        MODIFIED.partition(" ")[2],
+    )
     assert (response.brief, response.get("x-version"), response.get("x-kept")) == ((200, b"body"), "2", "yes")
     assert response.cache.startswith("fwd=stale; fwd-status=304; ttl=")
     assert await proxy.metric("crowdgate_requests_total", cache="revalidated") >= 1

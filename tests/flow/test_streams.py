@@ -59,6 +59,8 @@ def download(port: int, target: str) -> tuple[int, bool]:
             data += connection.recv(65536)
         data, right, size = data.partition(b"\r\n\r\n")[2], True, 0
         buffer = bytearray(MIB)
+        # The head comes at once, the body when there is some.
+        data = data or connection.recv(MIB)
         count, buffer[: len(data)] = len(data), data
         while count:
             start = size % len(BLOCK)
@@ -86,7 +88,7 @@ async def test_a_gigabyte_is_downloaded_in_constant_memory(before_demo: Proxy) -
 
 def upload(port: int, size: int) -> tuple[bytes, str]:
     """The answer and what was sent, digested."""
-    digest, sent = hashlib.sha1(), 0  # noqa: S324
+    digest, sent = hashlib.sha1(), 0
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request("/upload", f"Content-Length: {size}", method="POST"))
         while sent < size:
@@ -94,12 +96,15 @@ def upload(port: int, size: int) -> tuple[bytes, str]:
             connection.sendall(piece)
             digest.update(piece)
             sent += len(piece)
-        return connection.recv(65536), digest.hexdigest()
+        answer = b""
+        while not answer.partition(b"\r\n\r\n")[2]:
+            answer += connection.recv(65536)
+        return answer, digest.hexdigest()
 
 
 async def test_a_large_upload_passes_in_constant_memory(api: Origin, proxy: Proxy) -> None:
     async def digesting(asked: Asked) -> None:
-        digest, left = hashlib.sha1(), int(asked.get("content-length"))  # noqa: S324
+        digest, left = hashlib.sha1(), int(asked.get("content-length"))
         while left:
             piece = await asked.reader.read(MIB)
             digest.update(piece)
@@ -233,8 +238,15 @@ async def test_a_websocket_carries_messages_of_any_size_both_ways_and_its_close(
         assert ws.close_code == 1000
 
 
-UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
-SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Case: Kept\r\n\r\n"
+UPGRADE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: eA==",
+)
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Case: Kept\r\n\r\n"
+)
 
 
 async def tunnelled(client: Client, path: str, early: bytes = b"") -> None:
@@ -264,7 +276,9 @@ async def test_a_tunnel_carries_bytes_as_they_are_the_early_ones_too(api: Origin
 
 
 @pytest.mark.parametrize("who", ["client", "api"])
-async def test_a_tunnel_that_one_side_ends_is_ended_for_the_other(api: Origin, proxy: Proxy, who: str) -> None:
+async def test_a_tunnel_that_one_side_ends_is_ended_for_the_other(
+    api: Origin, proxy: Proxy, who: str
+) -> None:
     path, gone = f"/passed/ended/{who}", asyncio.Event()
 
     async def tunnel(asked: Asked) -> None:

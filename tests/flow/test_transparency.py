@@ -45,7 +45,9 @@ LINES = (
 
 
 @pytest.mark.parametrize("path", ["/kept/fields", "/passed/fields"])
-async def test_fields_keep_their_order_case_repetition_and_bytes(api: Origin, proxy: Proxy, path: str) -> None:
+async def test_fields_keep_their_order_case_repetition_and_bytes(
+    api: Origin, proxy: Proxy, path: str
+) -> None:
     answer = (
         b"HTTP/1.1 200 Sehr \xe4hm gut\r\nx-LOWER: 1\r\nSERVER: mine\r\nX-Twice: one\r\nX-Empty: \r\n"
         b"X-Twice: two\r\nx-latin: \xe9\r\nContent-Length: 4\r\nDate: %b\r\n\r\nbody"
@@ -61,7 +63,9 @@ async def test_fields_keep_their_order_case_repetition_and_bytes(api: Origin, pr
 
     assert [f for f in response.fields if f[0] != b"Age"] == [
         (name, value)
-        for name, _, value in (line.partition(b": ") for line in answer.split(b"\r\n\r\n")[0].split(b"\r\n")[1:])
+        for name, _, value in (
+            line.partition(b": ") for line in answer.split(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+        )
     ]
     expected = "\r\n".join((f"GET {path} HTTP/1.1", *LINES, "", "")).encode("latin-1")
     assert api.of(path)[0].head == expected
@@ -69,10 +73,24 @@ async def test_fields_keep_their_order_case_repetition_and_bytes(api: Origin, pr
 
 @pytest.mark.parametrize(
     "target",
-    ["/a?", "//", "//evil.test/a", "/%2F", "/%zz", "/a;b=c", "/a/../b", "/./a", "/a?b=c&&d=%26+;e", "/a?b=?c", "/~{}|^"],
+    [
+        "/a?",
+        "//",
+        "//evil.test/a",
+        "/%2F",
+        "/%zz",
+        "/a;b=c",
+        "/a/../b",
+        "/./a",
+        "/a?b=c&&d=%26+;e",
+        "/a?b=?c",
+        "/~{}|^",
+    ],
 )
 @pytest.mark.parametrize("root", ["/kept", ""], ids=["stored", "passed"])
-async def test_a_target_is_passed_on_as_it_was_sent(api: Origin, proxy: Proxy, root: str, target: str) -> None:
+async def test_a_target_is_passed_on_as_it_was_sent(
+    api: Origin, proxy: Proxy, root: str, target: str
+) -> None:
     api.asked.clear()
     assert (await fetch(proxy.port, root + target)).status == 200
     assert [asked.target for asked in api.asked] == [root + target]
@@ -154,10 +172,10 @@ async def test_early_hints_come_early(api: Origin, proxy: Proxy) -> None:
         assert ((await client.response()).body, client.early) == (b"late", [])
 
 
-async def test_an_http_1_0_client_gets_a_body_that_ends_with_the_connection(api: Origin, proxy: Proxy) -> None:
-    api.on(
-        "/passed/old", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-    )
+async def test_an_http_1_0_client_gets_a_body_that_ends_with_the_connection(
+    api: Origin, proxy: Proxy
+) -> None:
+    api.on("/passed/old", raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"))
     async with connected(proxy.port) as client:
         await client.send(b"GET /passed/old HTTP/1.0\r\n\r\n")
         response = await client.response()

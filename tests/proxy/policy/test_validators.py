@@ -3,7 +3,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.policy.cache_control import format_http_date
-from proxy.policy.validators import Condition, entity_tags, evaluate, for_304, freshened, revalidation
+from proxy.policy.validators import (
+    Condition,
+    entity_tags,
+    evaluate,
+    for_304,
+    freshened,
+    revalidation,
+    selects,
+)
 from proxy.wire.fields import Fields
 
 NOW = 1_800_000_000.0
@@ -156,3 +164,16 @@ def test_a_304_of_ours_keeps_what_rfc_9110_section_15_4_5_demands_and_describes_
     )
 
     assert demanded == for_304(body + demanded)
+
+
+@pytest.mark.parametrize(
+    ("fields", "selected"),
+    [
+        pytest.param((), True, id="no validator"),
+        pytest.param(((b"ETag", b'"a"'),), True, id="the stored one"),
+        pytest.param(((b"ETag", b'W/"b"'),), True, id="a weak one"),
+        pytest.param(((b"etag", b'"b"'),), False, id="another strong one"),
+    ],
+)
+def test_a_304_is_about_the_stored_answer_unless_it_names_another(fields: Fields, selected: bool) -> None:
+    assert selected is selects(fields, b'"a"')
