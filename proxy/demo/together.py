@@ -27,7 +27,7 @@ from proxy.config_problems import BadConfig
 from proxy.store.embedded import EmbeddedError
 
 _HOST = "127.0.0.1"
-# The API takes less than a second to end; a stopped one (kill -STOP) does not end by itself at all.
+# The API takes less than a second to end.
 _END_S = 1.0
 _READY_S = 15.0
 
@@ -181,6 +181,8 @@ async def _api(options: Options) -> AsyncIterator[Api]:
 async def _ended(process: Process) -> None:
     with suppress(ProcessLookupError):
         process.terminate()
+        # One that somebody has stopped hears it only when it goes on.
+        process.send_signal(signal.SIGCONT)
     try:
         async with asyncio.timeout(_END_S):
             await process.wait()

@@ -20,7 +20,7 @@ from tests.proxy.live import live
 
 def asked_by(remote: str | None, **headers: str) -> web.BaseRequest:
     headers = {"Host": "127.0.0.1", **headers}
-    return cast("Any", SimpleNamespace(remote=remote, headers=headers))
+    return cast("web.BaseRequest", SimpleNamespace(remote=remote, headers=headers))
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
