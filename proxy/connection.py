@@ -127,6 +127,8 @@ class Connection(RequestHandler):
         self._front = front
         self._slow_head: asyncio.TimerHandle | None = None
         self._head_begun = False
+        self._payload: StreamReader | None = None
+        """Of the request that is being answered, or of the last one."""
         self._counted = False
 
     # -- asyncio calls these --
@@ -152,11 +154,13 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self._counted:
             return
+        # What comes while a request's body is not whole belongs to that; all else begins the next head.
+        begins = self._payload is None or self._payload.is_eof()
         super().data_received(data)
-        if self._messages or self._request_in_progress or self._payload_parser is not None:
+        if self._messages or self._payload_parser is not None:
             self._head_begun = False
             self._unwatch_head()
-        elif data and (self._waiter is not None or not self._request_count):
+        elif data and begins:
             self._head_begun = True
             if self._slow_head is None:
                 self._watch_head()
@@ -171,7 +175,12 @@ class Connection(RequestHandler):
 
     def _head_too_slow(self) -> None:
         self._slow_head = None
-        if self._messages or self._request_in_progress or self.transport is None:
+        if self.transport is None:
+            return
+        if self._messages or self._request_in_progress:
+            # Its turn has not come; whether it is whole by then is asked again.
+            if self._head_begun:
+                self._watch_head()
             return
         self._front.observer.refused("header_timeout")
         if self._head_begun:
@@ -197,8 +206,13 @@ class Connection(RequestHandler):
         answer.close = True
         return Reply(request, None, answer, self._front, perf_counter())
 
+    def log_exception(self, *_args: Any, exc_info: BaseException | None = None) -> None:
+        """A defect while an answer was written. aiohttp's own logger is off: its lines quote requests."""
+        log.error("defect while answering", exc_info=exc_info)
+
     async def handle(self, request: _Request) -> "Reply":
         """Answer one request."""
+        self._payload = request.payload
         started = perf_counter()
         self._front.observer.inflight += 1
         try:

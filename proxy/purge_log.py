@@ -62,10 +62,10 @@ class PurgeLog:
         Raises nothing: a purge that Redis does not take is kept and appended when it can be.
         """
         for kind, value in names:
-            self._metrics.count(PURGES, kind.value)
             # Here at once and without an await: it must hold even if whoever asked for it is cancelled now.
             self.purges.apply(Record(at=self._local_id(), kind=kind, value=value, soft=soft))
         if self._tier is None:
+            self._count(names)
             return True
         # A task of its own: the other replicas must learn of it even if this caller leaves.
         appending = self._append_all(self._tier, names, soft=soft)
@@ -79,22 +79,31 @@ class PurgeLog:
         # "later" than a purge which is yet to come would outlive it.
         return next_id(self.purges.last, time() if self._tier is None else 0.0)
 
-    async def _append(self, tier: SharedTier, name: Name, *, soft: bool) -> bool:
+    async def _append(self, tier: SharedTier, name: Name, *, soft: bool, again: bool = False) -> bool:
         kind, value = name
         try:
             text = await tier.stream_add(
                 _STREAM, to_fields(kind, value, soft=soft), keep_after_ms=int(time() * 1000) - _KEEP_MS
             )
         except RedisDown:
+            if not again:
+                self._count([name])
             self._pending.append((name, soft))
             if len(self._pending) > _MAX_PENDING:
                 self._pending = [((Kind.PATTERN, "*"), False)]
             return False
         at = record_id(text)
+        # Unless it was read before its own answer came, and so applied and counted.
         if at > self._cursor:
             self._own.add(at)
-        self.purges.apply(Record(at=at, kind=kind, value=value, soft=soft))
+            self.purges.apply(Record(at=at, kind=kind, value=value, soft=soft))
+            if not again:
+                self._count([name])
         return True
+
+    def _count(self, names: Sequence[Name]) -> None:
+        for kind, _ in names:
+            self._metrics.count(PURGES, kind.value)
 
     async def catch_up(self, timeout_s: float) -> None:
         """Read the log to its end, for at most `timeout_s`; what is left is done by `follow`."""
@@ -158,5 +167,5 @@ class PurgeLog:
         while self._pending:
             (name, soft), *rest = self._pending
             self._pending = rest
-            if not await self._append(tier, name, soft=soft):
+            if not await self._append(tier, name, soft=soft, again=True):
                 raise RedisDown("connection")

@@ -37,8 +37,8 @@ def command(admin: str, once: bool, interval: float, json_file: str | None) -> N
     """
     # Ends as Ctrl-C does, so that the terminal gets its cursor back.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    view = View(admin, interval)
     try:
+        view = View(admin, interval)
         if json_file is not None:
             report(view.document(), view.plain(), json_file)
         elif once:
@@ -168,7 +168,13 @@ def _watch(view: View, console: "Console") -> None:
     def fitting() -> Any:
         return view.table(max(1, console.height - 9))
 
-    with Live(fitting(), console=console, auto_refresh=False) as live:
+    live = Live(fitting(), console=console, auto_refresh=False)
+    try:
+        live.start(refresh=True)
         while True:
             view.look_again()
             live.update(fitting(), refresh=True)
+    finally:
+        # Not `with`: Ctrl-C may come while it starts, when the cursor is hidden already.
+        live.stop()
+        console.show_cursor()

@@ -101,6 +101,10 @@ def test_the_version_is_told() -> None:
 
 
 def _loaded_after(code: str) -> set[str]:
+    return {name.partition(".")[0] for name in _modules_after(code)}
+
+
+def _modules_after(code: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
         capture_output=True,
@@ -108,12 +112,46 @@ def _loaded_after(code: str) -> set[str]:
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.splitlines()[-1].split())
 
 
 def test_help_and_usage_errors_load_nothing_heavy() -> None:
     heavy = {"aiohttp", "asyncio", "msgspec", "redis", "rich", "sqlglot", "uvloop", "yaml"}
     assert heavy.isdisjoint(_loaded_after("import proxy.cli"))
+
+
+def test_listing_the_commands_loads_nothing_heavy_either() -> None:
+    heavy = {"aiohttp", "asyncio", "msgspec", "redis", "rich", "urllib.request", "uvloop", "yaml"}
+    code = "from proxy.cli import main; main(['--help'], standalone_mode=False)"
+    assert heavy.isdisjoint(_modules_after(code))
+
+
+def test_the_sidecar_loads_nothing_that_it_does_not_use() -> None:
+    others = {
+        "aiomysql",
+        "pymysql",
+        "redis",
+        "rich",
+        "sqlglot",
+        "proxy.commands",
+        "proxy.demo",
+        "scaler",
+        "tuner",
+    }
+    assert others.isdisjoint(_modules_after("import proxy.cli, proxy.app"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["check", "demo", "explain", "purge", "reload", "run", "schema", "stats", "top", "warm"],
+)
+def test_each_command_says_what_it_is_for(name: str) -> None:
+    found = run(name, "--help")
+    assert (found.exit_code, found.output.startswith(f"Usage: main {name} ")) == (0, True)
+
+
+def test_a_command_that_is_none_is_a_usage_error() -> None:
+    assert run("dmeo").exit_code == 2
 
 
 def test_checking_a_file_loads_no_server_and_no_client() -> None:

@@ -53,13 +53,12 @@ def test_a_line_for_people_is_text(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_an_error_brings_its_trace(capfd: pytest.CaptureFixture[str], form: str) -> None:
     logs.configure(level="info", form=form)
-    try:
-        raise ValueError("what")
-    except ValueError as error:
-        log.error("task failed", exc_info=error, task="flight")
+    with pytest.raises(ValueError, match="what") as caught:
+        int("what")
+    log.error("task failed", exc_info=caught.value, task="flight")
     text = capfd.readouterr().err
 
-    assert ("Traceback" in text, "ValueError: what" in text, "flight" in text) == (True, True, True)
+    assert ("Traceback" in text, "ValueError: invalid" in text, "flight" in text) == (True, True, True)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_request_is_sent_exactly_as_it_is(api: Origin) -> None:
-    upstream, seen = Upstream(settings.Upstream(url=api.url), seen := Seen()), seen
+    seen = Seen()
+    upstream = upstream_of(api, seen)
     assert await ask(upstream, get(b"/a?%zz")) == (200, b"{}")
 
     assert api.asked[0].head == b"GET /a?%zz HTTP/1.1\r\nHost: a\r\nx-Case: 1\r\n\r\n"
@@ -171,7 +172,7 @@ async def test_one_that_leaves_the_queue_takes_no_place_with_it(api: Origin) -> 
     leaving.cancel()
     release.set()
 
-    assert await asyncio.gather(first, staying) == [(200, b"{}")] * 2
+    assert [await first, await staying] == [(200, b"{}")] * 2
     upstream.close()
 
 
@@ -231,8 +232,11 @@ async def test_the_clock_for_the_answer_starts_when_the_body_is_sent(api: Origin
     upstream.close()
 
 
-async def test_a_client_s_body_that_breaks_off_is_the_client_s_fault_and_no_whole_request(api: Origin) -> None:
-    upstream, seen = Upstream(settings.Upstream(url=api.url), seen := Seen()), seen
+async def test_a_client_s_body_that_breaks_off_is_the_client_s_fault_and_no_whole_request(
+    api: Origin,
+) -> None:
+    seen = Seen()
+    upstream = upstream_of(api, seen)
     for body in (pieces(b"a", 0.05, ClientBodyError("broke off")), pieces(ClientBodyError("at once"))):
         with pytest.raises(ClientBodyError):
             await ask(upstream, post(body))
@@ -258,7 +262,9 @@ async def test_a_body_waits_for_100_but_not_for_ever(api: Origin, continues: boo
 
 async def test_informational_answers_are_handed_on(api: Origin) -> None:
     heads: list[ResponseHead] = []
-    api.on("/", raw(b"HTTP/1.1 102 Processing\r\nA: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + framed(b"x")))
+    api.on(
+        "/", raw(b"HTTP/1.1 102 Processing\r\nA: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + framed(b"x"))
+    )
     upstream = upstream_of(api)
     exchange = await upstream.ask(get(), route="route", informational=heads.append)
 

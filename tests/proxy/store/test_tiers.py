@@ -1,0 +1,268 @@
+"""Every test runs on memory alone and on memory before Redis, where both must do the same."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from proxy import settings
+from proxy.policy.key import variant
+from proxy.policy.purges import Kind, Purges, Record
+from proxy.policy.routes import Route, prepare
+from proxy.store.entry import Entry
+from proxy.store.memory import Memory
+from proxy.store.redis import RedisTier
+from proxy.store.tiers import Copy, Tiers, signpost, variant_key
+from proxy.wire.fields import Fields
+from tests import servers
+from tests.redis_tiers import needs_redis, tier_on
+
+NOW = 1_800_000_000.0
+NOBODY: Fields = ()
+ENTRY = Entry(
+    key="e:k",
+    route="events",
+    url="/events",
+    tags=("events",),
+    born=10,
+    status=200,
+    reason=b"OK",
+    head=b"A: b\r\n",
+    etag=b"",
+    last_modified=b"",
+    generated=NOW,
+    fresh_until=NOW + 60,
+    revalidate_s=0.0,
+    error_s=0.0,
+    keep_until=NOW + 100,
+    explicit=True,
+    body=b"body" * 1000,
+)
+
+
+@dataclass
+class Log:
+    """A purge log that the test writes."""
+
+    purges: Purges = field(default_factory=Purges)
+    readable: bool = True
+
+    def purge(self, tag: str, at: int, *, soft: bool = False) -> None:
+        self.purges.apply(Record(at=at, kind=Kind.TAG, value=tag, soft=soft))
+
+
+class Store:
+    """Tiers under test."""
+
+    def __init__(self, redis: RedisTier | None) -> None:
+        self.log = Log()
+        self.damage: list[str] = []
+        self.memory: Memory[Copy] = Memory(max_bytes=2**20, max_object_bytes=2**20)
+        self.redis = redis
+        self.tiers = self.another(self.memory)
+
+    def another(self, memory: Memory[Copy] | None = None) -> Tiers:
+        """A second replica's, with a memory of its own."""
+        own: Memory[Copy] = memory or Memory(max_bytes=2**20, max_object_bytes=2**20)
+        return Tiers(own, self.redis, self.log, self.damage.append)
+
+    async def put(self, entry: Entry = ENTRY, base: str = "e:k", route: Route | None = None) -> bool:
+        kept = self.tiers.keep(entry, base, route or ROUTE, NOW)
+        await self.tiers.store(entry, base, route or ROUTE, NOW)
+        return kept
+
+
+def route(**more: Any) -> Route:
+    return prepare(settings.Route(match="/events", name="events", **more))
+
+
+ROUTE = route()
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=needs_redis)])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+    if request.param == "memory":
+        yield Store(None)
+        return
+    with servers.redis() as server:
+        async with tier_on(server.url) as (tier, _):
+            yield Store(tier)
+
+
+@pytest.fixture
+async def shared(server: servers.Server) -> AsyncIterator[Store]:
+    """On Redis, for what only Redis does."""
+    async with tier_on(server.url) as (tier, _):
+        yield Store(tier)
+
+
+def varied(value: bytes) -> tuple[Entry, Fields]:
+    fields = ((b"X", value),)
+    return msgspec.structs.replace(
+        ENTRY, key=variant("e:k", (b"x",), fields), vary=("x",), body=value
+    ), fields
+
+
+async def test_what_is_kept_is_recalled(store: Store) -> None:
+    assert store.tiers.recall("e:k", NOBODY, NOW) is None
+    assert await store.put()
+    found = store.tiers.recall("e:k", NOBODY, NOW)
+
+    assert found is not None
+    assert (found.entry, found.soft_purged) == (ENTRY, 0.0)
+
+
+async def test_each_request_finds_its_own_variant(store: Store) -> None:
+    entries = [varied(value) for value in (b"1", b"2")]
+    for entry, _ in entries:
+        await store.put(entry)
+
+    found = [store.tiers.recall("e:k", fields, NOW) for _, fields in entries]
+    assert [each and each.entry.body for each in found] == [b"1", b"2"]
+    assert store.tiers.recall("e:k", ((b"X", b"3"),), NOW) is None
+    assert store.tiers.recall("e:k", NOBODY, NOW) is None
+
+
+async def test_what_is_purged_is_gone_and_does_not_come_back(store: Store) -> None:
+    await store.put()
+    store.log.purge("events", at=11)
+    assert store.tiers.recall("e:k", NOBODY, NOW) is None
+    assert await store.tiers.fetch("e:k", NOBODY, ROUTE, NOW) is None
+    # It was under way when its purge came.
+    assert not await store.put()
+
+    assert store.tiers.recall("e:k", NOBODY, NOW) is None
+    assert await store.put(msgspec.structs.replace(ENTRY, born=11))
+
+
+async def test_what_is_purged_softly_is_there_and_stale(store: Store) -> None:
+    await store.put()
+    store.log.purge("events", at=(int(NOW) + 1) * 1000 << 20, soft=True)
+    found = store.tiers.recall("e:k", NOBODY, NOW)
+
+    assert found is not None
+    assert (found.soft_purged, found.times.effective_fresh_until) == (NOW + 1, NOW + 1)
+
+
+async def test_a_purge_of_something_else_changes_nothing(store: Store) -> None:
+    await store.put()
+    store.log.purge("other", at=11)
+
+    assert store.tiers.recall("e:k", NOBODY, NOW) is not None
+
+
+async def test_nothing_is_used_after_its_time(store: Store) -> None:
+    await store.put()
+    store.tiers.limits = settings.Memory(max_age=1000.0)
+    assert store.tiers.recall("e:k", NOBODY, NOW + 100) is None
+    assert await store.tiers.fetch("e:k", NOBODY, ROUTE, NOW + 100) is None
+
+
+async def test_a_route_without_memory_keeps_nothing_there(store: Store) -> None:
+    await store.put(route=route(memory=False))
+
+    assert (store.tiers.recall("e:k", NOBODY, NOW), store.memory.entries) == (None, 0)
+
+
+async def test_while_purges_cannot_be_seen_copies_are_used_for_max_age(store: Store) -> None:
+    await store.put()
+    store.log.readable = False
+    assert store.tiers.recall("e:k", NOBODY, NOW + 59) is not None
+    assert store.tiers.recall("e:k", NOBODY, NOW + 61) is None
+
+
+def test_a_copy_alone_in_memory_is_kept_as_long_as_it_is_good() -> None:
+    alone = Store(None)
+    alone.tiers.remember(ENTRY, ROUTE, NOW)
+
+    assert alone.tiers.recall("e:k", NOBODY, NOW + 99) is not None
+
+
+# --- Redis ---
+
+
+@needs_redis
+async def test_another_replica_finds_what_was_stored_and_remembers_it(shared: Store) -> None:
+    await shared.put()
+    other = shared.another()
+    found = await other.fetch("e:k", NOBODY, ROUTE, NOW)
+    assert found is not None
+    assert found.entry == ENTRY
+
+    assert other.recall("e:k", NOBODY, NOW + 59) is not None
+    # Redis has it, too, and may know better by now.
+    assert other.recall("e:k", NOBODY, NOW + 60) is None
+
+
+@needs_redis
+async def test_another_replica_finds_its_variant(shared: Store) -> None:
+    (first, asked), (_, others) = varied(b"1"), varied(b"2")
+    await shared.put(first)
+    other = shared.another()
+
+    found = await other.fetch("e:k", asked, ROUTE, NOW)
+    assert found is not None
+    assert found.entry.body == b"1"
+    assert await other.fetch("e:k", others, ROUTE, NOW) is None
+
+
+@needs_redis
+async def test_a_copy_is_not_remembered_for_longer_than_redis_keeps_it(shared: Store) -> None:
+    await shared.put(msgspec.structs.replace(ENTRY, keep_until=NOW + 5))
+    other = shared.another()
+    await other.fetch("e:k", NOBODY, ROUTE, NOW)
+
+    assert other.recall("e:k", NOBODY, NOW + 4) is not None
+    assert other.recall("e:k", NOBODY, NOW + 5) is None
+
+
+@needs_redis
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"x", "short"), (b"garbage of some length", "foreign")], ids=["short", "foreign"]
+)
+async def test_bytes_that_are_no_entry_are_a_miss_that_is_told(
+    shared: Store, server: servers.Server, data: bytes, why: str
+) -> None:
+    server.command("SET", "crowdgate:e:k", data)
+
+    assert await shared.tiers.fetch("e:k", NOBODY, ROUTE, NOW) is None
+    assert shared.damage == [why]
+
+
+@needs_redis
+async def test_redis_is_not_asked_for_what_it_should_not_have(shared: Store, server: servers.Server) -> None:
+    private, large = route(redis=False), msgspec.structs.replace(ENTRY, key="e:l", body=bytes(5000))
+    await shared.put(route=private)
+    shared.tiers.redis_limits = settings.Redis(max_value=4000, compress_above=10_000)
+    await shared.put(large, "e:l")
+    assert server.command("DBSIZE") == 0
+
+    await shared.put()
+    shared.log.readable = False
+    assert [await shared.another().fetch("e:k", NOBODY, each, NOW) for each in (private, ROUTE)] == [
+        None,
+        None,
+    ]
+
+
+@needs_redis
+async def test_a_redis_that_is_gone_is_a_miss(shared: Store, server: servers.Server) -> None:
+    await shared.put()
+    server.kill()
+    started = asyncio.get_running_loop().time()
+    assert await shared.another().fetch("e:k", NOBODY, ROUTE, NOW) is None
+    await shared.put()
+
+    assert asyncio.get_running_loop().time() - started < 0.5
+    assert shared.tiers.recall("e:k", NOBODY, NOW) is not None
+
+
+def test_a_signpost_leads_to_every_variant_and_is_none() -> None:
+    entry, fields = varied(b"1")
+    sign = signpost(entry, "e:k")
+
+    assert (sign.key, sign.status, sign.body, sign.keep_until) == ("e:k", 0, b"", entry.keep_until)
+    assert variant_key("e:k", sign, fields) == entry.key
