@@ -37,7 +37,7 @@ class Seen:
     def failed(self, kind: str) -> None:
         self.failures[kind] += 1
 
-    def up(self, is_up: bool) -> None:  # noqa: FBT001
+    def up(self, is_up: bool) -> None:
         self.ups.append(is_up)
 
 

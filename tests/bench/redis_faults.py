@@ -34,7 +34,7 @@ class Unseen:
 
     def failed(self, kind: str) -> None: ...
 
-    def up(self, is_up: bool) -> None: ...  # noqa: FBT001
+    def up(self, is_up: bool) -> None: ...
 
 
 async def seconds_of(get: Get) -> float:

@@ -81,7 +81,7 @@ async def test_an_api_that_is_down_is_a_502_and_served_as_soon_as_it_is_back(pat
 
 @PATHS
 @pytest.mark.parametrize("reused", [False, True], ids=["new connection", "used connection"])
-async def test_an_api_that_hangs_is_a_504_after_its_timeout(path: str, reused: bool) -> None:  # noqa: FBT001
+async def test_an_api_that_hangs_is_a_504_after_its_timeout(path: str, reused: bool) -> None:
     async with origin() as api, running(config(api.url)) as proxy:
         api.on("/", after(10, ok()))
         api.on("/well", ok())
@@ -102,7 +102,7 @@ async def test_an_api_that_does_not_accept_is_a_504_after_the_connect_timeout() 
         fill = [socket.socket() for _ in range(4)]
         try:
             for one in fill:
-                one.setblocking(False)  # noqa: FBT003
+                one.setblocking(False)
                 one.connect_ex(address)
             async with running(config(f"http://127.0.0.1:{address[1]}")) as proxy:
                 started = time.monotonic()

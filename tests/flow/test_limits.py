@@ -108,7 +108,7 @@ async def test_half_a_head_behind_an_answer_is_closed_too(api: Origin, proxy: Pr
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["Content-Length", "chunked"])
-async def test_a_body_that_stalls_is_a_408(api: Origin, proxy: Proxy, chunked: bool) -> None:  # noqa: FBT001
+async def test_a_body_that_stalls_is_a_408(api: Origin, proxy: Proxy, chunked: bool) -> None:
     api.on("/upload", ok())
     before = await refused(proxy, "body")
     line, start = (

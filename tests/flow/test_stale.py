@@ -100,7 +100,7 @@ async def test_a_client_s_condition_is_answered_from_the_store(
     proxy: Proxy,
     condition: str,
     status: int,
-    cold: bool,  # noqa: FBT001
+    cold: bool,
     request: pytest.FixtureRequest,
 ) -> None:
     path = f"/kept/{abs(hash(request.node.name))}"

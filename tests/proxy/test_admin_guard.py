@@ -58,7 +58,7 @@ def test_a_name_for_loopback_is_no_loopback(host: str) -> None:
         pytest.param("Bearer \udcff", False, id="no text"),
     ],
 )
-def test_the_token_is_compared_as_a_whole(given: str, is_right: bool) -> None:  # noqa: FBT001
+def test_the_token_is_compared_as_a_whole(given: str, is_right: bool) -> None:
     assert (may_write(asked_by("10.0.0.1", Authorization=given), "tök en") == "") is is_right
 
 

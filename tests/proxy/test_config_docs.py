@@ -113,7 +113,7 @@ DURATIONS = [("250ms", True), ("1h30m", True), ("30", False), ("5 min", False), 
 
 
 @pytest.mark.parametrize(("text", "good"), DURATIONS)
-def test_the_schema_knows_a_duration(text: str, good: bool) -> None:  # noqa: FBT001 - a table's column
+def test_the_schema_knows_a_duration(text: str, good: bool) -> None:
     pattern = SCHEMA["$defs"]["Drain"]["properties"]["timeout"]["anyOf"][0]["pattern"]
     assert good == bool(re.search(pattern, text))
 

@@ -99,7 +99,7 @@ def test_what_is_no_request_is_shown_too() -> None:
 
 
 @pytest.mark.parametrize(("has_redis", "state"), [(True, "down"), (False, "none")])
-def test_no_redis_is_not_one_that_is_down(has_redis: bool, state: str) -> None:  # noqa: FBT001
+def test_no_redis_is_not_one_that_is_down(has_redis: bool, state: str) -> None:
     asked = State(unready=("warming",), memory_max_bytes=0, has_redis=has_redis, log_readable=True)
     now = seen(Metrics("1.2"), asked)
     assert (state, False, ("warming",)) == (now.redis.state, now.ready, now.unready)

@@ -241,7 +241,7 @@ async def test_a_write_that_did_something_purges(
     api: Origin,
     core: Core,
     status: str,
-    purges: bool,  # noqa: FBT001
+    purges: bool,
 ) -> None:
     api.on("/", ok(status=status))
     await core.body("/write", method="POST")

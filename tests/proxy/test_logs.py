@@ -103,7 +103,7 @@ class Full(io.RawIOBase):
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "full"])
-def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:  # noqa: FBT001
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
     broken = io.TextIOWrapper(Full() if not closed else io.BytesIO(), write_through=True)  # type: ignore[type-var]
     logs.configure(level="info", form="json")
     monkeypatch.setattr(sys, "stderr", broken)

@@ -246,7 +246,7 @@ async def test_a_client_s_body_that_breaks_off_is_the_client_s_fault_and_no_whol
 
 
 @pytest.mark.parametrize("continues", [True, False], ids=["100", "silence"])
-async def test_a_body_waits_for_100_but_not_for_ever(api: Origin, continues: bool) -> None:  # noqa: FBT001
+async def test_a_body_waits_for_100_but_not_for_ever(api: Origin, continues: bool) -> None:
     async def expecting(asked: Asked) -> None:
         if continues:
             await asked.send(b"HTTP/1.1 100 Continue\r\n\r\n")

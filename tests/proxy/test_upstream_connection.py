@@ -173,7 +173,7 @@ async def test_a_write_does_not_wait_for_ever() -> None:
 async def test_an_answer_without_a_body_ends_with_its_head(
     head: bytes,
     method: str,
-    reusable: bool,  # noqa: FBT001
+    reusable: bool,
 ) -> None:
     connection, _ = connected(method)
     connection.data_received(head)

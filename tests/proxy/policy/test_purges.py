@@ -299,7 +299,7 @@ def test_an_id_made_here_is_later_than_the_last(last: int, now: float, expected:
 
 
 @given(st.sampled_from(Kind), st.text() | st.just("/\udcff"), st.booleans())
-def test_a_purge_comes_back_from_the_stream_as_it_was(kind: Kind, value: str, soft: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_purge_comes_back_from_the_stream_as_it_was(kind: Kind, value: str, soft: bool) -> None:
     assert record(7, kind, value, soft=soft) == from_fields(7, to_fields(kind, value, soft=soft))
 
 
