@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.admin import _content_policy
+from tests import servers
 from tests.flow.client import Response
 from tests.proxy.live import ROUTES, Live, live
 
@@ -119,6 +120,12 @@ async def test_entries_are_filtered_by_route_and_counted_beyond_the_limit(here: 
     assert (2, 5, 2) == (len(answer["entries"]), answer["matching"], answer["limit"])
 
 
+async def test_many_entries_are_counted_in_turns(here: Live) -> None:
+    for number in range(450):
+        await here.get(f"/api/events?page={number}")
+    assert parsed(await here.ask("/api/entries?route=events&limit=1"))["matching"] == 450
+
+
 async def test_what_was_purged_is_listed_no_more(here: Live) -> None:
     await here.get("/api/events")
     await post(here, "/api/purge", {"tags": ["event:1"]})
@@ -202,6 +209,22 @@ async def test_a_purge_by_tag_holds_when_it_is_answered(here: Live) -> None:
     assert (200, expected) == (answer.status, parsed(answer))
     assert ("fwd=uri-miss", "hit", "fwd=uri-miss") == tuple(
         cache.split(";")[0] for cache in (*before, (await here.get("/api/events")).cache)
+    )
+
+
+@pytest.mark.skipif(servers.valkey() is None, reason="needs the extra `embedded`")
+async def test_a_purge_that_others_will_see_says_so(tmp_path: Path) -> None:
+    async with live(tmp_path, "redis: {mode: embedded}\n") as here:
+        done = parsed(await post(here, "/api/purge", {"tags": ["events"]}))
+    assert done == {"purged": 1, "soft": False, "shared": True, "waited": None}
+
+
+async def test_a_purge_that_others_will_see_later_says_so_too(tmp_path: Path) -> None:
+    async with live(tmp_path, "redis: {url: 'redis://127.0.0.1:1'}\n") as here:
+        done = parsed(await post(here, "/api/purge", {"tags": ["events"]}))
+    assert (False, "Redis is down: the other replicas learn of it when it is back") == (
+        done["shared"],
+        done["note"],
     )
 
 
