@@ -10,6 +10,8 @@ from proxy.setting_types import Kind, Shape, fields_of
 
 _PREFIX = "CROWDGATE_"
 _OTHERS = tuple(f"{_PREFIX}{other}_" for other in ("TUNER", "SCALER", "DEMO", "TEST"))
+# Read by the commands that speak to the admin port; the proxy's own is CROWDGATE_ADMIN__TOKEN.
+_COMMANDS = frozenset({f"{_PREFIX}ADMIN_TOKEN"})
 # What Kubernetes sets in every pod for a Service named crowdgate or crowdgate-proxy.
 _SERVICE_LINK = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.DOTALL
@@ -25,7 +27,7 @@ def overrides(environ: Mapping[str, str], root: Node) -> list[str]:
 
 
 def _is_override(name: str) -> bool:
-    if not name.startswith(_PREFIX) or name.startswith(_OTHERS):
+    if not name.startswith(_PREFIX) or name.startswith(_OTHERS) or name in _COMMANDS:
         return False
     return "__" in name or not _SERVICE_LINK.fullmatch(name)
 

@@ -424,6 +424,7 @@ OVERRIDES = [
         id="a new item",
     ),
     pytest.param({"TUNER_PASSWORD": "x", "SCALER_A": "x", "DEMO_A": "x", "TEST_A": "x"}, {}, id="others"),
+    pytest.param({"ADMIN_TOKEN": "x"}, {}, id="what commands read"),
     pytest.param(
         {
             "SERVICE_HOST": "10.0.0.1",

@@ -266,19 +266,28 @@ async def test_stopping_closes_idle_connections_and_lets_the_others_end() -> Non
 
 
 async def test_an_answer_that_began_before_the_end_was_known_still_closes_its_connection() -> None:
-    async with port() as opened, client_of(opened) as client:
-        sending = asyncio.Event()
+    class Drained(Exchange):
+        """Draining begins while its body is read."""
 
-        async def late(_: Incoming) -> Answer:
-            sending.set()
-            return answer_of()
+        def __init__(self) -> None:
+            self.head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 4", method="GET")
+            self.pieces = [b"body"]
 
-        opened.front.answer = late
-        await client.send(request("/"))
-        await sending.wait()
-        opened.front.draining = True
-        await client.response()
+        async def read(self) -> bytes:
+            opened.front.draining = True
+            return self.pieces.pop() if self.pieces else b""
 
+        def abandon(self) -> None:
+            """There is no connection."""
+
+    async def streamed(_: Incoming) -> Answer:
+        head = b"Content-Length: 4\r\n"
+        return Answer(status=200, reason=b"OK", head=head, body=Drained(), handling=HANDLING, route="r")
+
+    async with port(streamed) as opened, client_of(opened) as client:
+        response = await client.ask("/")
+
+        assert (response.body, response.get("connection")) == (b"body", "")
         assert await client.rest(1) == b""
 
 
