@@ -172,7 +172,7 @@ class Admin:
         if not has_redis:
             done["note"] = "no Redis: other replicas, if there are any, keep what they have"
         elif not shared:
-            done["note"] = "Redis is down: the other replicas learn of it when it is back"
+            done["note"] = "Redis does not take it now: the other replicas learn of it when it does"
         return _json(done)
 
     async def warm(self, request: web.Request) -> web.Response:

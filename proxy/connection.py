@@ -27,6 +27,7 @@ from proxy.tunnel import relay, take_over
 from proxy.upstream import ClientBodyError, Exchange
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import block, members
+from proxy.wire.request import origin_form
 from proxy.wire.response import ResponseHead
 
 log = Logger(__name__)
@@ -94,7 +95,7 @@ class ClientServer(web.Server):
 class _Request:
     """A parsed request: only what is needed of aiohttp's."""
 
-    __slots__ = ("_task", "connection", "continued", "message", "payload", "writer")
+    __slots__ = ("_task", "answered", "connection", "continued", "message", "payload", "writer")
 
     def __init__(
         self,
@@ -110,6 +111,8 @@ class _Request:
         self.writer = writer
         self._task = task
         self.continued = False
+        self.answered = False
+        """Its answer has begun."""
         """Whether the client was told to send the body for which it asked."""
 
     def _finish(self) -> None:
@@ -246,10 +249,14 @@ class Connection(RequestHandler):
         fields = tuple((bytes(name), bytes(value)) for name, value in message.raw_headers)
         expects = b"100-continue" in members(fields, b"expect")
         has_body = message.chunked or message.headers.get("Content-Length", "0").strip("0") != ""
-        websocket = bool(message.upgrade) and members(fields, b"upgrade") == [b"websocket"]
+        # Upgrade beside a body is nothing that we know how to pass on safely: then it is a plain request.
+        framed = any(name.lower() in {b"content-length", b"transfer-encoding"} for name, _ in fields)
+        plain_get = message.method == "GET" and tuple(message.version) == (1, 1) and not framed
+        websocket = plain_get and bool(message.upgrade) and members(fields, b"upgrade") == [b"websocket"]
+        target, fields = origin_form(message.path.encode("utf-8", "surrogateescape"), fields)
         return Incoming(
             method=message.method,
-            target=message.path.encode("utf-8", "surrogateescape"),
+            target=target,
             fields=fields,
             body=self._body(request, expects=expects) if has_body and not websocket else None,
             chunked=message.chunked,
@@ -261,6 +268,8 @@ class Connection(RequestHandler):
     async def _body(self, request: _Request, *, expects: bool) -> AsyncIterator[bytes]:
         limits = self._front.limits
         taken = 0
+        if request.answered:
+            raise ClientBodyError("the request's body came after its answer")
         if expects and self.transport is not None:
             request.continued = True
             self.transport.write(_CONTINUE)
@@ -326,6 +335,7 @@ class Reply:
         self._answer = answer
         self._front = front
         self._started = started
+        request.answered = True
         message = request.message
         self._http_1_0 = tuple(message.version) < (1, 1)
         # Whether a body that was not asked for still comes is the client's choice: what follows could be either.
@@ -346,7 +356,9 @@ class Reply:
                 await self._write_stream(self._answer.body)
             else:
                 head = _head(self._answer, self._connection_field())
-                await self._request.connection.send(head + self._answer.body)
+                # An answer of ours to HEAD says how long its body would be, and has none.
+                body = b"" if self._request.message.method == "HEAD" else self._answer.body
+                await self._request.connection.send(head + body)
         finally:
             if self._incoming is not None:
                 self._front.observer.inflight -= 1

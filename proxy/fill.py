@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 
 from proxy.coalesce import Flight
 from proxy.config import Config
@@ -22,6 +23,7 @@ from proxy.wire.response import ResponseHead, is_event_stream
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
 _FAILING = frozenset({500, 502, 503, 504})
+_TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,12 @@ class Fetcher:
             flight.land(failed)
             return failed
         landed = await self._from_api(fill, found, flight)
+        withdrawn = found if isinstance(landed, Unshared) and _withdraws(fill, landed) else None
+        if withdrawn is not None:
+            self._tiers.forget(withdrawn.entry)
         flight.land(landed)
+        if withdrawn is not None:
+            await self._tiers.forget_shared(withdrawn.entry, fill.key.route)
         return landed
 
     async def _best_stored(self, fill: Fill) -> Found | None:
@@ -150,9 +157,10 @@ class Fetcher:
         if is_event_stream(head):
             return Unshared(exchange=exchange, reason="event stream")
         limit = fill.config.settings.memory.max_object
-        body = None if head.length > limit else await read_whole(exchange, limit)
+        slow_s = fill.config.settings.upstream.timeout
+        body = None if head.length > limit else await read_whole(exchange, limit, slow_s)
         if body is None:
-            return Unshared(exchange=exchange, reason="larger than memory.max_object")
+            return Unshared(exchange=exchange, reason="too large or too slow to store")
         entry = make_entry(fill, head, body, verdict, born=born, now=now)
         return await self._keep(fill, entry, flight, source=Outcome.MISS, status=head.status)
 
@@ -187,14 +195,28 @@ class Fetcher:
         return Filled(found=found, source=Outcome.STALE, failure=failure)
 
 
-async def read_whole(exchange: Exchange, limit: int) -> bytes | None:
-    """The body, if it is at most `limit` bytes; else None, and all of it can still be read."""
+def _withdraws(fill: Fill, unshared: Unshared) -> bool:
+    """Whether an answer that can't be stored ends the stored one: it is gone, say, or private from now on.
+
+    One to a personal request says nothing about everybody's, one that only failed says nothing at all, and a cookie for
+    one client makes the rest no worse.
+    """
+    if fill.asked.personal or fill.asked.no_store or unshared.reason == "set-cookie":
+        return False
+    status = unshared.exchange.head.status
+    return status not in _FAILING and status != _TOO_MANY
+
+
+async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | None:
+    """The body, if it is at most `limit` bytes and comes within `slow_s`; else None, and all of it can still be read."""
     pieces: list[bytes] = []
     size = 0
+    # Whoever sends a byte now and then must not keep all who wait for the whole.
+    deadline = monotonic() + slow_s
     while piece := await exchange.read():
         pieces.append(piece)
         size += len(piece)
-        if size > limit:
+        if size > limit or monotonic() > deadline:
             exchange.unread(b"".join(pieces))
             return None
     return b"".join(pieces)
@@ -243,6 +265,8 @@ def _outgoing(fill: Fill, found: Found | None) -> Outgoing:
     fields = without(end_to_end(fill.fields), _NOT_SHARED)
     if fill.key.host == ANY_HOST:
         fields = ((b"Host", fill.config.upstream.authority), *without(fields, {b"host"}))
+    elif not values(fields, b"host"):
+        fields = ((b"Host", fill.config.upstream.authority), *fields)
     if found is not None:
         fields += validators.revalidation(found.entry.etag, found.entry.last_modified)
     return Outgoing(method="GET", target=fill.target, fields=fields)

@@ -23,11 +23,11 @@ from proxy.policy.key import Key, key_of
 from proxy.policy.outcome import Handling, Outcome, cache_status
 from proxy.policy.routes import Match, Route
 from proxy.policy.storable import Asked
-from proxy.policy.writes import purged_by, succeeded
+from proxy.policy.writes import Name, purged_by, succeeded
 from proxy.purge_log import PurgeLog
 from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.tasks import Tasks
-from proxy.upstream import Exchange, Outgoing
+from proxy.upstream import ClientBodyError, Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, values
 from proxy.wire.response import Body
@@ -38,6 +38,10 @@ _PASS_S = 5.0
 _COOL_S = 1.0
 # 20,000 keys are about 4 MB; beyond it the oldest marks are forgotten, which costs a wait, not an error.
 _MAX_MARKS = 20_000
+
+
+_Asked = Exchange | UpstreamError | ClientBodyError
+"""How a request to the API ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,26 +261,47 @@ class Handler:
     ) -> Answer:
         route = match.route.name if match else NO_ROUTE
         purged = purged_by(incoming.method, incoming.target, match, config.routes)
+        if purged:
+            # A task of its own: what the client changed is changed even if it leaves before it is told.
+            asking = self._tasks.spawn(self._change(config, incoming, route, purged), name="unsafe request")
+            try:
+                asked = await asyncio.shield(asking)
+            except BaseException:
+                asking.add_done_callback(_abandon)
+                raise
+        else:
+            asked = await self._ask(config, incoming, route)
+        if isinstance(asked, UpstreamError):
+            return self._failed(route, asked, forward)
+        if isinstance(asked, ClientBodyError):
+            raise asked
+        return self._live(route, asked, forward, detail)
+
+    async def _ask(self, config: Config, incoming: Incoming, route: str) -> _Asked:
         try:
-            exchange = await config.upstream.ask(
+            return await config.upstream.ask(
                 _outgoing(config, incoming), route=route, informational=incoming.informational
             )
-        except UpstreamError as error:
-            # The API may have done what it was asked before it fell silent: what that changes must go.
-            if error.kind not in _NOT_SENT:
+        except (UpstreamError, ClientBodyError) as error:
+            return error
+
+    async def _change(self, config: Config, incoming: Incoming, route: str, purged: list[Name]) -> _Asked:
+        """Ask, and purge what the answer says was changed."""
+        asked = await self._ask(config, incoming, route)
+        if isinstance(asked, Exchange):
+            if succeeded(asked.head.status):
                 await self._log.purge(purged)
-            return self._failed(route, error, forward)
-        except BaseException:
-            # The same where the client left in the middle, or broke off its body.
-            self._tasks.spawn(self._log.purge(purged), name="purge after a client left")
-            raise
-        if succeeded(exchange.head.status):
-            try:
-                await self._log.purge(purged)
-            except BaseException:
-                exchange.abandon()
-                raise
-        return self._live(route, exchange, forward, detail)
+        elif isinstance(asked, UpstreamError) and asked.kind not in _NOT_SENT:
+            # The API fell silent and may still do it: what that changes must go now, and again when it is over.
+            await self._log.purge(purged)
+            again = self._purge_later(purged, config.settings.upstream.timeout)
+            self._tasks.spawn(again, name="purge again")
+        # A request whose body never came whole changed nothing: else anybody could purge by breaking off.
+        return asked
+
+    async def _purge_later(self, purged: list[Name], delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        await self._log.purge(purged)
 
     def _live(self, route: str, exchange: Exchange, forward: str, detail: str) -> Answer:
         """An answer whose body is yet to come."""
@@ -321,6 +346,13 @@ class Handler:
         return b"Cache-Status: %s\r\n" % cache_status(handling, ttl_s=ttl_s)
 
 
+def _abandon(asking: asyncio.Task[_Asked]) -> None:
+    # Nobody is left to read the answer.
+    asked = None if asking.cancelled() or asking.exception() else asking.result()
+    if isinstance(asked, Exchange):
+        asked.abandon()
+
+
 # Of these the API has seen nothing.
 _NOT_SENT = frozenset({"connect", "connect_timeout", "busy"})
 
@@ -357,7 +389,9 @@ def _token(detail: str) -> str:
 
 
 def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
-    fields: Fields = incoming.fields if incoming.websocket else end_to_end(incoming.fields)
+    fields: Fields = end_to_end(incoming.fields)
+    if incoming.websocket:
+        fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
     if not values(fields, b"host"):
         fields = ((b"Host", config.upstream.authority), *fields)
     return Outgoing(

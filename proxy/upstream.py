@@ -52,12 +52,14 @@ class Exchange:
     """One request and its answer. Whoever holds it must read the body to its end, or `abandon` it."""
 
     def __init__(
-        self, pool: "_Pool", connection: Connection, head: ResponseHead, sender: asyncio.Task[None] | None
+        self, pool: "_Pool", connection: Connection, head: ResponseHead, sender: asyncio.Task[bool] | None
     ) -> None:
         self.head = head
         self._pool = pool
         self._connection: Connection | None = connection
         self._sender = sender
+        self.once = False
+        """Its connection is not for others: after an upgrade that was declined, nobody knows what follows."""
         quiet = head.status == 101 or is_event_stream(head)
         limits = pool.limits
         self._timeout_s = limits.stream_idle_timeout if quiet else limits.read_timeout
@@ -89,11 +91,11 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        sending = self._sender is not None and not self._sender.done()
+        # A request whose body was not sent to its end leaves the connection in the middle of it.
+        sent = self._sender is None or _was_sent(self._sender)
         if self._sender is not None:
             self._sender.cancel()
-        # A request whose body was not wanted to its end leaves the connection in the middle of it.
-        self._pool.release(connection, reuse=not sending)
+        self._pool.release(connection, reuse=sent and not self.once)
 
     def abandon(self) -> None:
         """Done with it, whatever is left: the connection is closed."""
@@ -260,7 +262,7 @@ class Upstream:
     ) -> Exchange:
         # An idle connection may be closed by the API in the very moment in which it is used. Only what may be sent
         # twice runs that risk; the rest takes a new connection, 0.1 ms on loopback.
-        repeatable = request.method in _IDEMPOTENT and request.body is None
+        repeatable = request.method in _IDEMPOTENT and request.body is None and not request.upgrade
         connection, reused = await pool.acquire(fresh=not repeatable)
         try:
             return await self._exchange(pool, connection, request, informational)
@@ -278,7 +280,7 @@ class Upstream:
         request: Outgoing,
         informational: Callable[[ResponseHead], None] | None,
     ) -> Exchange:
-        sender: asyncio.Task[None] | None = None
+        sender: asyncio.Task[bool] | None = None
         connection.begin(request.method, upgrade=request.upgrade)
         connection.informational = informational
         try:
@@ -293,10 +295,12 @@ class Upstream:
             connection.close()
             pool.release(connection, reuse=False)
             raise
-        return Exchange(pool, connection, head, sender)
+        exchange = Exchange(pool, connection, head, sender)
+        exchange.once = request.upgrade
+        return exchange
 
     async def _head_or_broken_body(
-        self, connection: Connection, sender: asyncio.Task[None] | None
+        self, connection: Connection, sender: asyncio.Task[bool] | None
     ) -> ResponseHead:
         if sender is None:
             return await connection.receive_head(self._limits.timeout)
@@ -326,12 +330,20 @@ class Upstream:
             pool.close()
 
 
-async def _send_body(connection: Connection, request: Outgoing) -> None:
+def _was_sent(sender: asyncio.Task[bool]) -> bool:
+    return sender.done() and not sender.cancelled() and sender.exception() is None and sender.result()
+
+
+async def _send_body(connection: Connection, request: Outgoing) -> bool:
+    """Whether it was sent to its end. Raises UpstreamError, ClientBodyError."""
     assert request.body is not None  # noqa: S101 - the caller checked
     if request.expects_continue:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CONTINUE_WAIT_S):
                 await connection.continued.wait()
+        if connection.head is not None:
+            # The answer is there already: the body is not wanted, and a 100 would stand in the middle of that answer.
+            return False
     try:
         async for piece in request.body:
             if piece:
@@ -342,6 +354,7 @@ async def _send_body(connection: Connection, request: Outgoing) -> None:
         # The API must see a request that broke off, not one that it waits for.
         connection.close()
         raise
+    return True
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:

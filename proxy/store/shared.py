@@ -26,6 +26,9 @@ class SharedTier(Protocol):
     async def put(self, key: str, value: bytes, ttl_s: float) -> bool:
         """Store a value. Raises nothing."""
 
+    async def delete(self, *keys: str) -> int:
+        """Drop values. Raises nothing."""
+
     async def stream_add(self, key: str, fields: dict[bytes, bytes], *, keep_after_ms: int) -> str:
         """Append a record; returns its id. Raises RedisDown."""
 

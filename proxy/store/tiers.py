@@ -147,6 +147,15 @@ class Tiers:
         if len(data) <= self.redis_limits.max_value:
             await self._redis.put(entry.key, data, ttl_s)
 
+    def forget(self, entry: Entry) -> None:
+        """Drop an entry from memory."""
+        self.memory.pop(entry.key)
+
+    async def forget_shared(self, entry: Entry, route: Route) -> None:
+        """Drop an entry from Redis."""
+        if self._redis is not None and route.settings.redis:
+            await self._redis.delete(entry.key)
+
     def keep(self, entry: Entry, base_key: str, route: Route, now: float) -> bool:
         """Keep an entry in memory, unless it has been purged while it was under way."""
         if self._log.purges.standing(entry.concerned).purged:

@@ -127,10 +127,17 @@ class Body:
 @pytest.mark.parametrize("limit", [0, 3, 5, 6, 100])
 async def test_a_body_is_read_whole_or_left_whole(limit: int) -> None:
     body = Body(b"abc", b"de", b"f")
-    whole = await read_whole(cast("Exchange", body), limit)
+    whole = await read_whole(cast("Exchange", body), limit, 60)
 
     assert whole == (b"abcdef" if limit >= 6 else None)
     assert (whole or b"".join(body.pieces)) == b"abcdef"
+
+
+async def test_a_body_that_takes_too_long_is_left_whole() -> None:
+    body = Body(b"abc", b"def")
+
+    assert await read_whole(cast("Exchange", body), 100, -1) is None
+    assert b"".join(body.pieces) == b"abcdef"
 
 
 def test_a_defect_is_an_error_without_its_words() -> None:
