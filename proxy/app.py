@@ -70,6 +70,7 @@ class Proxy:
         self.tiers = Tiers(
             self.memory, self.redis, self.purge_log, lambda why: self.metrics.count(metrics.DAMAGED, why)
         )
+        self._started_with = loaded
         self.config = self._configured(loaded)
         self.handler = Handler(self.config, self.tiers, self.purge_log, tasks=self.tasks, clock=time)
         self.access = Access(self.metrics)
@@ -133,7 +134,7 @@ class Proxy:
             problems = tuple(str(problem) for problem in error.problems)
             log.error("config not reloaded; the last good one goes on", problems=problems)  # noqa: TRY400 - no trace: a typo is no defect
             return Reloaded(problems=problems)
-        old, fixed = self.config, _fixed_at_start(self.config.settings, loaded)
+        old, fixed = self.config, _fixed_at_start(self._started_with, loaded)
         self._apply(self._configured(loaded))
         # What is under way at the old upstream goes on; its idle connections do not.
         old.upstream.close()
@@ -233,7 +234,7 @@ def _fixed_at_start(old: settings.Settings, new: settings.Settings) -> tuple[str
     """Settings that changed in the file and take effect only at the next start."""
     pairs = {
         "listen": (old.listen, new.listen),
-        "admin": (old.admin, new.admin),
+        "admin.listen": (old.admin.listen, new.admin.listen),
         "redis": (old.redis, new.redis),
         "client.idle_timeout": (old.client.idle_timeout, new.client.idle_timeout),
         "client.max_line": (old.client.max_line, new.client.max_line),

@@ -242,6 +242,6 @@ def read(text: str) -> list[Sample]:
     ]
 
 
-def total(samples: Iterable[Sample], name: str, **labels: str) -> float:
+def total(samples: Iterable[Sample], name: str, /, **labels: str) -> float:
     """The sum of a metric over the samples that carry the labels given."""
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
