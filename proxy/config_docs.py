@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from proxy.config_shown import show
+from proxy.docs_command import keep_up_to_date
 from proxy.setting_types import Field, Kind, Shape, fields_of
 from proxy.settings import Group, Settings
 from proxy.units import DURATION_PATTERN, SIZE_PATTERN
@@ -200,18 +201,8 @@ def _collection(shape: Shape) -> list[dict[str, Any]]:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where the page is as it should be, 1 where it is not, 2 where nothing clear was asked for."""
-    if arguments not in (["--check"], ["--write"]):
-        sys.stderr.write("usage: python -m proxy.config_docs --check | --write\n")
-        return 2
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if arguments == ["--write"]:
-        PAGE.write_text(after, encoding="utf-8")
-        return 0
-    if before != after:
-        sys.stderr.write(f"docs/{PAGE.name} is stale: run python -m proxy.config_docs --write\n")
-    return int(before != after)
+    """The exit code; see `docs_command`."""
+    return keep_up_to_date(PAGE, page, module="proxy.config_docs", arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -111,9 +111,9 @@ class _Request:
         self.writer = writer
         self._task = task
         self.continued = False
-        self.answered = False
-        """Its answer has begun."""
         """Whether the client was told to send the body for which it asked."""
+        self.answered = False
+        """Whether its answer has begun."""
 
     def _finish(self) -> None:
         """aiohttp calls it when the answer begins."""

@@ -19,6 +19,7 @@ from proxy.store.tiers import Found, Tiers
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, members, values, without
+from proxy.wire.request import with_host
 from proxy.wire.response import ResponseHead, is_event_stream
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
@@ -264,9 +265,8 @@ _NOT_SHARED = validators.CONDITIONS | {b"range", b"content-length"}
 def _outgoing(fill: Fill, found: Found | None) -> Outgoing:
     fields = without(end_to_end(fill.fields), _NOT_SHARED)
     if fill.key.host == ANY_HOST:
-        fields = ((b"Host", fill.config.upstream.authority), *without(fields, {b"host"}))
-    elif not values(fields, b"host"):
-        fields = ((b"Host", fill.config.upstream.authority), *fields)
+        fields = without(fields, {b"host"})
+    fields = with_host(fields, fill.config.upstream.authority)
     if found is not None:
         fields += validators.revalidation(found.entry.etag, found.entry.last_modified)
     return Outgoing(method="GET", target=fill.target, fields=fields)

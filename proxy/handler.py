@@ -30,6 +30,7 @@ from proxy.tasks import Tasks
 from proxy.upstream import ClientBodyError, Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, values
+from proxy.wire.request import with_host
 from proxy.wire.response import Body
 
 # An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
@@ -40,7 +41,7 @@ _COOL_S = 1.0
 _MAX_MARKS = 20_000
 
 
-_Asked = Exchange | UpstreamError | ClientBodyError
+_Ended = Exchange | UpstreamError | ClientBodyError
 """How a request to the API ended."""
 
 
@@ -62,10 +63,15 @@ class _Lookup:
         return self.match.route
 
     @property
+    def wants_api_asked(self) -> bool:
+        """Whether what is stored may not be enough, however fresh it is."""
+        return self.wanted.no_cache or self.wanted.max_age is not None
+
+    @property
     def flight_key(self) -> str:
         """Who may wait for the same answer: personal requests only with their like, and forced ones with forced."""
         personal = ":personal" if self.asked.personal else ""
-        forced = ":forced" if self.wanted.no_cache or self.wanted.max_age is not None else ""
+        forced = ":forced" if self.wants_api_asked else ""
         return (
             f"{self.variant or self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
         )
@@ -222,7 +228,7 @@ class Handler:
                 self._cooling[lookup.flight_key] = True
 
         # Whoever wants the API asked must not get what it said before they came.
-        late = not (lookup.wanted.no_cache or lookup.wanted.max_age is not None)
+        late = not lookup.wants_api_asked
         return self._flights.join(lookup.flight_key, self._log.purges.epoch, work, late=late)
 
     def _stored(self, lookup: _Lookup, found: Found, handling: Handling) -> Answer:
@@ -265,19 +271,19 @@ class Handler:
             # A task of its own: what the client changed is changed even if it leaves before it is told.
             asking = self._tasks.spawn(self._change(config, incoming, route, purged), name="unsafe request")
             try:
-                asked = await asyncio.shield(asking)
+                ended = await asyncio.shield(asking)
             except BaseException:
                 asking.add_done_callback(_abandon)
                 raise
         else:
-            asked = await self._ask(config, incoming, route)
-        if isinstance(asked, UpstreamError):
-            return self._failed(route, asked, forward)
-        if isinstance(asked, ClientBodyError):
-            raise asked
-        return self._live(route, asked, forward, detail)
+            ended = await self._ask(config, incoming, route)
+        if isinstance(ended, UpstreamError):
+            return self._failed(route, ended, forward)
+        if isinstance(ended, ClientBodyError):
+            raise ended
+        return self._live(route, ended, forward, detail)
 
-    async def _ask(self, config: Config, incoming: Incoming, route: str) -> _Asked:
+    async def _ask(self, config: Config, incoming: Incoming, route: str) -> _Ended:
         try:
             return await config.upstream.ask(
                 _outgoing(config, incoming), route=route, informational=incoming.informational
@@ -285,19 +291,19 @@ class Handler:
         except (UpstreamError, ClientBodyError) as error:
             return error
 
-    async def _change(self, config: Config, incoming: Incoming, route: str, purged: list[Name]) -> _Asked:
+    async def _change(self, config: Config, incoming: Incoming, route: str, purged: list[Name]) -> _Ended:
         """Ask, and purge what the answer says was changed."""
-        asked = await self._ask(config, incoming, route)
-        if isinstance(asked, Exchange):
-            if succeeded(asked.head.status):
+        ended = await self._ask(config, incoming, route)
+        if isinstance(ended, Exchange):
+            if succeeded(ended.head.status):
                 await self._log.purge(purged)
-        elif isinstance(asked, UpstreamError) and asked.kind not in _NOT_SENT:
+        elif isinstance(ended, UpstreamError) and ended.kind not in _NOT_SENT:
             # The API fell silent and may still do it: what that changes must go now, and again when it is over.
             await self._log.purge(purged)
             again = self._purge_later(purged, config.settings.upstream.timeout)
             self._tasks.spawn(again, name="purge again")
         # A request whose body never came whole changed nothing: else anybody could purge by breaking off.
-        return asked
+        return ended
 
     async def _purge_later(self, purged: list[Name], delay_s: float) -> None:
         await asyncio.sleep(delay_s)
@@ -346,11 +352,11 @@ class Handler:
         return b"Cache-Status: %s\r\n" % cache_status(handling, ttl_s=ttl_s)
 
 
-def _abandon(asking: asyncio.Task[_Asked]) -> None:
+def _abandon(asking: asyncio.Task[_Ended]) -> None:
     # Nobody is left to read the answer.
-    asked = None if asking.cancelled() or asking.exception() else asking.result()
-    if isinstance(asked, Exchange):
-        asked.abandon()
+    ended = None if asking.cancelled() or asking.exception() else asking.result()
+    if isinstance(ended, Exchange):
+        ended.abandon()
 
 
 # Of these the API has seen nothing.
@@ -392,8 +398,7 @@ def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
     fields: Fields = end_to_end(incoming.fields)
     if incoming.websocket:
         fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
-    if not values(fields, b"host"):
-        fields = ((b"Host", config.upstream.authority), *fields)
+    fields = with_host(fields, config.upstream.authority)
     return Outgoing(
         method=incoming.method,
         target=incoming.target,

@@ -6,6 +6,7 @@
 import sys
 from pathlib import Path
 
+from proxy.docs_command import keep_up_to_date
 from proxy.metrics import Metrics
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -35,18 +36,8 @@ def page(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """0 where the page is as it should be, 1 where it is not, 2 where nothing clear was asked for."""
-    if arguments not in (["--check"], ["--write"]):
-        sys.stderr.write("usage: python -m proxy.metrics_docs --check | --write\n")
-        return 2
-    before = PAGE.read_text(encoding="utf-8")
-    after = page(before)
-    if arguments == ["--write"]:
-        PAGE.write_text(after, encoding="utf-8")
-        return 0
-    if before != after:
-        sys.stderr.write(f"docs/{PAGE.name} is stale: run python -m proxy.metrics_docs --write\n")
-    return int(before != after)
+    """The exit code; see `docs_command`."""
+    return keep_up_to_date(PAGE, page, module="proxy.metrics_docs", arguments=arguments)
 
 
 if __name__ == "__main__":

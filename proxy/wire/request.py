@@ -1,6 +1,6 @@
 """What of a request must be put right before it is matched, keyed and passed on."""
 
-from proxy.wire.fields import Fields, without
+from proxy.wire.fields import Fields, values, without
 
 _SCHEME = b"http://"
 
@@ -18,3 +18,8 @@ def origin_form(target: bytes, fields: Fields) -> tuple[bytes, Fields]:
     if not authority or not slash or any(mark in authority for mark in b"@?#"):
         return target, fields
     return slash + rest, ((b"Host", authority), *without(fields, {b"host"}))
+
+
+def with_host(fields: Fields, authority: bytes) -> Fields:
+    """The fields, and Host where the client (of HTTP/1.0) sent none: HTTP/1.1 needs one (RFC 9112 section 3.2)."""
+    return fields if values(fields, b"host") else ((b"Host", authority), *fields)

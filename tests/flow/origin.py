@@ -93,6 +93,18 @@ def raw(data: bytes, *, close: bool = False) -> Answer:
     return answer
 
 
+def cut_off(seen: asyncio.Event) -> Answer:
+    """No answer to a body that breaks off; the event says that it did."""
+
+    async def answer(asked: Asked) -> None:
+        try:
+            await asked.content()
+        except asyncio.IncompleteReadError:
+            seen.set()
+
+    return answer
+
+
 def after(seconds: float, then: Answer) -> Answer:
     async def answer(asked: Asked) -> None:
         await asyncio.sleep(seconds)

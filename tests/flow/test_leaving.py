@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tests.flow.client import connected, fetch, request
-from tests.flow.origin import Asked, Origin, ok, once, origin
+from tests.flow.origin import Asked, Origin, cut_off, ok, once, origin
 from tests.flow.processes import Proxy, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -140,14 +140,8 @@ async def test_a_client_that_breaks_off_its_body_ends_the_request_at_the_api_too
 ) -> None:
     ended = asyncio.Event()
 
-    async def reading(asked: Asked) -> None:
-        try:
-            await asked.content()
-        except asyncio.IncompleteReadError:
-            ended.set()
-
     path = "/passed/upload"
-    api.on(path, reading)
+    api.on(path, cut_off(ended))
     async with connected(proxy.port) as client:
         await client.send(request(path, "Content-Length: 100", method="POST") + b"half")
         await api.came(path)

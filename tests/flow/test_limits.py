@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.flow.client import connected, fetch, request
-from tests.flow.origin import Asked, Origin, ok, origin
+from tests.flow.origin import Asked, Origin, cut_off, ok, origin
 from tests.flow.processes import Proxy, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -137,13 +137,7 @@ async def test_a_chunked_body_that_grows_too_large_is_a_413_and_not_whole_at_the
 ) -> None:
     cut = asyncio.Event()
 
-    async def reading(asked: Asked) -> None:
-        try:
-            await asked.content()
-        except asyncio.IncompleteReadError:
-            cut.set()
-
-    api.on("/growing", reading)
+    api.on("/growing", cut_off(cut))
     async with connected(proxy.port) as client:
         await client.send(request("/growing", "Transfer-Encoding: chunked", method="POST"))
         for _ in range(3):

@@ -1,7 +1,7 @@
 import pytest
 
 from proxy.wire.fields import Fields
-from proxy.wire.request import origin_form
+from proxy.wire.request import origin_form, with_host
 
 HOST: Fields = ((b"A", b"1"), (b"Host", b"client"))
 
@@ -26,3 +26,8 @@ def test_an_absolute_target_is_the_same_request_as_its_path(
     target: bytes, expected: tuple[bytes, Fields]
 ) -> None:
     assert expected == origin_form(target, HOST)
+
+
+def test_host_is_added_only_where_there_is_none() -> None:
+    assert HOST == with_host(HOST, b"api")
+    assert ((b"Host", b"api"), (b"A", b"1")) == with_host(((b"A", b"1"),), b"api")
