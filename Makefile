@@ -43,6 +43,7 @@ check: $(VENV)/.dev ## Formatting, lint, types, import contracts, generated docs
 	$(BIN)/lint-imports
 	$(BIN)/python -m proxy.config_docs --check
 	$(BIN)/python -m proxy.metrics_docs --check
+	$(BIN)/python -m tests.claims --check
 
 format: $(VENV)/.dev ## Format the code and mend what lint can mend.
 	$(BIN)/ruff check --fix
@@ -51,6 +52,7 @@ format: $(VENV)/.dev ## Format the code and mend what lint can mend.
 docs: $(VENV)/.dev ## Write the generated parts of docs/.
 	$(BIN)/python -m proxy.config_docs --write
 	$(BIN)/python -m proxy.metrics_docs --write
+	$(BIN)/python -m tests.claims --write
 
 bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, eviction (TRACES=...).
 	$(BIN)/python -m tests.bench.redis_faults
