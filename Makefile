@@ -5,9 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TESTS  ?= tests
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench docs lock clean
+.PHONY: help run test check format bench fuzz docs lock clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -54,10 +55,15 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/.
 	$(BIN)/python -m proxy.metrics_docs --write
 	$(BIN)/python -m tests.claims --write
 
-bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, eviction (TRACES=...).
+bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, hostile requests, eviction (TRACES=...).
 	$(BIN)/python -m tests.bench.redis_faults
 	$(BIN)/python -m tests.bench.memory
+	$(BIN)/python -m tests.bench.hostile
 	$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."')
+
+fuzz: $(VENV)/.dev ## Hunt for bytes that break a parser (TARGET="entry chunks" SECONDS=600).
+	@$(PIP) --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run $(TARGET) --seconds $(SECONDS)
 
 lock: $(VENV)/.dev ## Write constraints.txt from what is installed.
 	$(BIN)/python -m pip freeze --exclude-editable > constraints.txt

@@ -16,7 +16,8 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from proxy.admin_guard import body_of, listening
+from proxy import settings
+from proxy.admin_guard import body_of, is_operator, listening
 from proxy.admin_input import entries_asked, purge_asked, warm_asked
 from proxy.config import Config
 from proxy.config_shown import redacted
@@ -116,12 +117,19 @@ class Admin:
     async def show_routes(self, _request: web.Request) -> web.Response:
         return _json({"routes": redacted(self._proxy.config.settings)["routes"]})
 
-    async def show_config(self, _request: web.Request) -> web.Response:
-        return _json(redacted(self._proxy.config.settings))
+    async def show_config(self, request: web.Request) -> web.Response:
+        shown = redacted(self._proxy.config.settings)
+        if not self._sees_queries(request):
+            shown["warm"] = [{**each, "path": _without_query(each["path"])} for each in shown["warm"]]
+        return _json(shown)
+
+    def _sees_queries(self, request: web.Request) -> bool:
+        # A query may be a secret between a client and the API.
+        return is_operator(request, self._proxy.config.settings.admin.token)
 
     async def show_entries(self, request: web.Request) -> web.Response:
         """Entries in memory that may still be served; the first ones, and how many there are."""
-        proxy = self._proxy
+        proxy, queries = self._proxy, self._sees_queries(request)
         asked = entries_asked(request.query.items(), self._route_names())
         listed: list[dict[str, Any]] = []
         now, matching = time(), 0
@@ -132,7 +140,7 @@ class Admin:
                 continue
             matching += 1
             if len(listed) < asked.limit:
-                listed.append(_shown(copy, now))
+                listed.append(_shown(copy, now, queries=queries))
         return _json({"entries": listed, "matching": matching, "limit": asked.limit})
 
     def _is_good(self, copy: Copy, now: float) -> bool:
@@ -213,13 +221,13 @@ def _samples(metrics: Metrics) -> list[Sample]:
     ]
 
 
-def _shown(copy: Copy, now: float) -> dict[str, Any]:
+def _shown(copy: Copy, now: float, *, queries: bool) -> dict[str, Any]:
     entry = copy.entry
     fresh_until = entry.times(copy.standing.soft_at).effective_fresh_until
     return {
         "key": entry.key,
         "route": entry.route,
-        "url": _printable(entry.url),
+        "url": _printable(entry.url if queries else _without_query(entry.url)),
         "status": entry.status,
         "bytes": entry.size,
         "age_seconds": round(now - entry.generated, 1),
@@ -227,6 +235,11 @@ def _shown(copy: Copy, now: float) -> dict[str, Any]:
         "tags": [_printable(tag) for tag in entry.tags],
         "vary": entry.vary,
     }
+
+
+def _without_query(url: str) -> str:
+    path, mark, _ = url.partition("?")
+    return f"{path}?…" if mark else path
 
 
 def _printable(text: str) -> str:
@@ -252,8 +265,8 @@ def _json(value: Any, status: int = 200) -> web.Response:
 async def serving(proxy: Controls, host: str, port: int) -> AsyncIterator[str]:
     """The admin port, open; yields its address. Raises OSError where it is taken."""
 
-    def token() -> str | None:
-        return proxy.config.settings.admin.token
+    def rules() -> settings.Admin:
+        return proxy.config.settings.admin
 
-    async with listening(Admin(proxy).routes(), token, host, port) as address:
+    async with listening(Admin(proxy).routes(), rules, host, port) as address:
         yield address

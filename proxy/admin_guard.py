@@ -1,8 +1,10 @@
 """Who may use the admin port, and for how long: its middleware, its errors, its listener.
 
-Reads are open; writes need the token, or a caller on loopback where no token is set. A browser on that machine is no such
-caller: requests that carry Origin, and names other than an address or localhost in Host, are refused (DNS rebinding).
-Nor is whoever comes through a proxy on that machine.
+Reads are open, but what they tell is not for the pages that a browser has open: those reach this port under a name of their
+own (DNS rebinding), so that a Host that is neither an address nor localhost nor in `admin.hosts` may read health and metrics
+alone. Writes need the token, or a caller on loopback where no token is set. A browser on that machine is no such caller:
+requests that carry Origin, and any name but localhost in Host, are refused. Nor is whoever comes through a proxy on that
+machine.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from proxy import settings
 from proxy.admin_input import BadInput
 from proxy.logs import Logger
 
@@ -30,6 +33,8 @@ _UNREAD_S = 20.0
 # Scrapers, probes and people are a few dozen; more is an accident or an attack.
 _MAX_CONNECTIONS = 256
 
+# For probes and scrapers, which call this port by whatever name it has in their cluster. It tells no client's request.
+_FOR_ALL_NAMES = frozenset({"/livez", "/readyz", "/metrics"})
 _PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 
 log = Logger(__name__)
@@ -41,18 +46,34 @@ def may_write(request: web.BaseRequest, token: str | None) -> str:
     """Why a write is refused; nothing if it may be done."""
     headers = request.headers
     if token is not None:
-        scheme, _, given = headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), token.encode())
-        return (
-            ""
-            if right and scheme.lower() == "bearer"
-            else "writes need `Authorization: Bearer <admin.token>`"
-        )
+        return "" if _gives(request, token) else "writes need `Authorization: Bearer <admin.token>`"
     if not _is_loopback(request.remote) or any(name in headers for name in _PROXIED):
         return "without admin.token only loopback may write; set admin.token or admin.token_file"
     if "Origin" in headers or not _names_an_address(headers.get("Host", "")):
         return "without admin.token browsers, and hosts called by name, may not write; use http://127.0.0.1"
     return ""
+
+
+def may_read(request: web.BaseRequest, rules: settings.Admin) -> str:
+    """Why a read is refused; nothing if it may be done."""
+    host = request.headers.get("Host", "")
+    # No browser comes without a Host.
+    if request.path in _FOR_ALL_NAMES or not host or _names_an_address(host):
+        return ""
+    if _name(host) in {name.lower() for name in rules.hosts} or _gives(request, rules.token):
+        return ""
+    return "called by a name that admin.hosts does not list; use an address or localhost, or list the name"
+
+
+def is_operator(request: web.BaseRequest, token: str | None) -> bool:
+    """Whether it comes from somebody who may see what clients sent: with the token, or from the machine itself."""
+    return any(not may_write(request, known) for known in (token, None))
+
+
+def _gives(request: web.BaseRequest, token: str | None) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), (token or "").encode())
+    return token is not None and right and scheme.lower() == "bearer"
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -64,12 +85,17 @@ def _is_loopback(host: str | None) -> bool:
     return (mapped or address).is_loopback
 
 
+def _name(host: str) -> str:
+    """Host without its port, in lower case."""
+    return (host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host).lower()
+
+
 def _names_an_address(host: str) -> bool:
-    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = _name(host)
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return name.lower() == "localhost"
+        return name == "localhost"
     return True
 
 
@@ -88,11 +114,11 @@ async def body_of(request: web.Request) -> bytes:
         raise BadInput(f"the body did not come within {_BODY_S:g}s") from error
 
 
-def _guard(token: Callable[[], str | None], paths: list[str]) -> Any:
+def _guard(rules: Callable[[], settings.Admin], paths: list[str]) -> Any:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            response = _refusal(request, token()) or await handler(request)
+            response = _refusal(request, rules()) or await handler(request)
         except BadInput as error:
             response = problem(400, str(error))
         except web.HTTPException as error:
@@ -105,14 +131,17 @@ def _guard(token: Callable[[], str | None], paths: list[str]) -> Any:
     return guard
 
 
-def _refusal(request: web.Request, token: str | None) -> web.Response | None:
+def _refusal(request: web.Request, rules: settings.Admin) -> web.Response | None:
     # What is unknown is told to everybody: it says nothing that this source does not.
-    if request.method in {"GET", "HEAD"} or request.match_info.http_exception is not None:
+    if request.match_info.http_exception is not None:
         return None
-    refusal = may_write(request, token)
+    if request.method in {"GET", "HEAD"}:
+        refusal = may_read(request, rules)
+        return problem(403, refusal) if refusal else None
+    refusal = may_write(request, rules.token)
     if not refusal:
         return None
-    if token is None:
+    if rules.token is None:
         return problem(403, refusal)
     return problem(401, refusal, {"WWW-Authenticate": 'Bearer realm="crowdgate admin"'})
 
@@ -140,11 +169,11 @@ def _hardened(response: web.StreamResponse) -> web.StreamResponse:
 
 @asynccontextmanager
 async def listening(
-    routes: list[web.RouteDef], token: Callable[[], str | None], host: str, port: int
+    routes: list[web.RouteDef], rules: Callable[[], settings.Admin], host: str, port: int
 ) -> AsyncIterator[str]:
-    """The port, open; yields its address. `token` is read at each write. Raises OSError where the port is taken."""
+    """The port, open; yields its address. `rules` are asked for at each request. Raises OSError where the port is taken."""
     paths = [route.path for route in routes]
-    app = web.Application(middlewares=[_guard(token, paths)], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[_guard(rules, paths)], client_max_size=_MAX_BODY)
     app.add_routes(routes)
     runner = web.AppRunner(
         app, access_log=None, keepalive_timeout=_IDLE_S, lingering_time=2.0, shutdown_timeout=1.0

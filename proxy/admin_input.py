@@ -85,6 +85,8 @@ def _object(body: bytes, fields: Collection[str]) -> dict[str, Any]:
         asked = msgspec.json.decode(body.strip() or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise BadInput("the body is nested too deep") from error
     if not isinstance(asked, dict):
         raise BadInput(f"the body must be a JSON object with {_listing(fields)}")
     _check_fields(asked, fields, "field")

@@ -240,6 +240,7 @@ def _fixed_at_start(old: settings.Settings, new: settings.Settings) -> tuple[str
         "client.max_line": (old.client.max_line, new.client.max_line),
         "client.max_field": (old.client.max_field, new.client.max_field),
         "client.max_fields": (old.client.max_fields, new.client.max_fields),
+        "client.max_head": (old.client.max_head, new.client.max_head),
     }
     return tuple(name for name, (before, after) in pairs.items() if before != after)
 

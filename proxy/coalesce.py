@@ -20,6 +20,8 @@ class Flight(Generic[T]):
         self.epoch = epoch
         """Of the purge log when it started: what was purged since must not be joined by later requests."""
         self._outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.forward = ""
+        """Why the API is asked, once that is known (RFC 9211 section 2.2)."""
         self.claimed = False
         self.waiting = 0
         """How many wait for the outcome at this moment."""

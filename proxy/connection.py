@@ -1,7 +1,8 @@
 """The aiohttp lane: a client's connection, with a bound on every wait, and answers written as the API wrote them.
 
-aiohttp parses requests and keeps the order of answers; what it would add to a head (Server, Content-Type, Date) and the
-hour that it gives a half-sent one are replaced here.
+aiohttp keeps the order of answers, holds back who sends faster than they are taken, and ends what is idle. Its parser
+(`client_parser` stands in its place), what it would add to a head (Server, Content-Type, Date) and the hour that it gives
+a half-sent one are replaced here.
 """
 
 import asyncio
@@ -15,10 +16,10 @@ from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from proxy import settings
+from proxy.client_parser import RequestParser
 from proxy.logs import Logger
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
@@ -26,16 +27,21 @@ from proxy.policy.outcome import Handling, Outcome
 from proxy.tunnel import relay, take_over
 from proxy.upstream import ClientBodyError, Exchange
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import block, members
-from proxy.wire.request import origin_form
-from proxy.wire.response import ResponseHead
+from proxy.wire.fields import block
+from proxy.wire.request import BadRequest, Limits, RequestHead
+from proxy.wire.response import Body, ResponseHead
 
 log = Logger(__name__)
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _CUT_OFF_S = 0.1
-# The parser also takes HTTP/0.9 and HTTP/2.0, which say something else with the same bytes.
-_VERSIONS = frozenset({(1, 0), (1, 1)})
+# Requests of one connection whose turn has not come: with the largest heads they are less than a mebibyte.
+_MAX_QUEUED = 12
+# aiohttp's own.
+_LEFTOVER_S = 10.0
+# Closed while the client still sends, a connection is reset, and the refusal lost on the way. Nobody sends on for long
+# who has been answered and told that it is over.
+_LINGER_S = 1.0
 _REFUSED = Handling(outcome=Outcome.ERROR, detail="bad-request")
 
 
@@ -72,13 +78,17 @@ class ClientServer(web.Server):
             # A client that leaves ends its own stream at once; shared work is a task of its own and goes on.
             handler_cancellation=True,
             keepalive_timeout=limits.idle_timeout,
+            # What is left of a body behind its answer is thrown away, but waited for no longer than any other body.
+            lingering_time=min(_LEFTOVER_S, limits.body_timeout),
             access_log=None,
-            auto_decompress=False,
-            max_line_size=limits.max_line,
-            max_field_size=limits.max_field,
-            max_headers=limits.max_fields,
         )
         self.front = front
+        self.limits = Limits(
+            max_line=limits.max_line,
+            max_field=limits.max_field,
+            max_fields=limits.max_fields,
+            max_head=limits.max_head,
+        )
         self.request_factory = cast("Any", _Request)
         self.request_handler = cast("Any", self._handle)
 
@@ -92,14 +102,22 @@ class ClientServer(web.Server):
         return Connection(self, self.front, loop=self._loop, **self._kwargs)
 
 
+class _BodyError(ClientBodyError):
+    """`status` is what the client gets."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
 class _Request:
-    """A parsed request: only what is needed of aiohttp's."""
+    """What was read of a request: only what is needed of aiohttp's."""
 
     __slots__ = ("_task", "answered", "connection", "continued", "message", "payload", "writer")
 
     def __init__(
         self,
-        message: RawRequestMessage,
+        message: RequestHead | BadRequest,
         payload: StreamReader,
         protocol: "Connection",
         writer: AbstractStreamWriter,
@@ -129,9 +147,11 @@ class Connection(RequestHandler):
         super().__init__(server, **kwargs)
         self._front = front
         self._slow_head: asyncio.TimerHandle | None = None
-        self._head_begun = False
-        self._payload: StreamReader | None = None
-        """Of the request that is being answered, or of the last one."""
+        self._requests = RequestParser(self, self._loop, server.limits, max_queued=_MAX_QUEUED)
+        self._parser = cast("Any", self._requests)
+        # The marks at which aiohttp stops reading from the client, and begins again.
+        self._max_msg_queue_size = _MAX_QUEUED
+        self._msg_queue_resume_size = _MAX_QUEUED // 2
         self._counted = False
 
     # -- asyncio calls these --
@@ -157,16 +177,12 @@ class Connection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         if not self._counted:
             return
-        # What comes while a request's body is not whole belongs to that; all else begins the next head.
-        begins = self._payload is None or self._payload.is_eof()
+        heads = self._requests.heads
         super().data_received(data)
-        if self._messages or self._payload_parser is not None:
-            self._head_begun = False
+        if self._requests.heads != heads:
             self._unwatch_head()
-        elif data and begins:
-            self._head_begun = True
-            if self._slow_head is None:
-                self._watch_head()
+        if self._requests.in_head and self._slow_head is None:
+            self._watch_head()
 
     def _watch_head(self) -> None:
         self._slow_head = self._loop.call_later(self._front.limits.header_timeout, self._head_too_slow)
@@ -182,11 +198,11 @@ class Connection(RequestHandler):
             return
         if self._messages or self._request_in_progress:
             # Its turn has not come; whether it is whole by then is asked again.
-            if self._head_begun:
+            if self._requests.in_head:
                 self._watch_head()
             return
         self._front.observer.refused("header_timeout")
-        if self._head_begun:
+        if self._requests.in_head:
             answer = problem(
                 408, "the request's head did not come in time", handling=_REFUSED, route=NO_ROUTE
             )
@@ -196,18 +212,11 @@ class Connection(RequestHandler):
     # -- aiohttp calls these --
 
     def handle_error(self, request: Any, status: int = 500, exc: Any = None, message: Any = None) -> Any:  # noqa: ARG002 - aiohttp's
-        """An answer to what could not be parsed or handled. Nothing of the request is echoed."""
-        if status == 400:
-            self._front.observer.refused("malformed")
-            detail = "the request is not valid HTTP, or its head is larger than allowed"
-        else:
-            log.error("defect while answering", exc_info=exc)
-            detail = "a defect of the proxy"
+        """An answer where handling failed. Nothing of the request is echoed."""
+        log.error("defect while answering", exc_info=exc)
         if request.writer.output_size:
             raise ConnectionResetError("the answer has begun")
-        answer = problem(status, detail, handling=_REFUSED, route=NO_ROUTE)
-        answer.close = True
-        return Reply(request, None, answer, self._front, perf_counter())
+        return Reply(request, None, _refusal(status, "a defect of the proxy"), self._front, perf_counter())
 
     def log_exception(self, *_args: Any, exc_info: BaseException | None = None) -> None:
         """A defect while an answer was written. aiohttp's own logger is off: its lines quote requests."""
@@ -215,79 +224,77 @@ class Connection(RequestHandler):
 
     async def handle(self, request: _Request) -> "Reply":
         """Answer one request."""
-        self._payload = request.payload
         started = perf_counter()
+        head = request.message
+        if isinstance(head, BadRequest):
+            self._front.observer.refused("malformed")
+            return Reply(request, None, _refusal(head.status, str(head)), self._front, started)
         self._front.observer.inflight += 1
         try:
-            incoming = self._incoming(request)
-            answer = await self._answer(request, incoming)
+            incoming = self._incoming(request, head)
+            answer = await self._answer(head, incoming)
         except BaseException:
             self._front.observer.inflight -= 1
             raise
         return Reply(request, incoming, answer, self._front, started)
 
-    async def _answer(self, request: _Request, incoming: Incoming) -> Answer:
-        if tuple(request.message.version) not in _VERSIONS:
-            self._front.observer.refused("malformed")
-            return _refusal(400, "the request is not HTTP/1.1 or HTTP/1.0")
-        if incoming.method == "CONNECT":
-            return _refusal(405, "CONNECT is not for this server")
+    async def _answer(self, head: RequestHead, incoming: Incoming) -> Answer:
         limit = self._front.limits.max_body
-        length = int(request.message.headers.get("Content-Length", "0"))
-        if limit is not None and length > limit:
+        if limit is not None and head.length > limit:
             self._front.observer.refused("body_size")
             return _refusal(413, "the request's body is larger than client.max_body")
         try:
             return cast("Answer", await self._front.answer(incoming))
-        except ClientBodyError as error:
+        except _BodyError as error:
             self._front.observer.refused("body")
-            status = 413 if "larger" in str(error) else 408
-            return _refusal(status, str(error))
+            # Else aiohttp waits ten seconds for the rest, which lets an early answer reach who is still sending.
+            self._lingering_time = _LINGER_S
+            return _refusal(error.status, str(error))
 
-    def _incoming(self, request: _Request) -> Incoming:
-        message = request.message
-        fields = tuple((bytes(name), bytes(value)) for name, value in message.raw_headers)
-        expects = b"100-continue" in members(fields, b"expect")
-        has_body = message.chunked or message.headers.get("Content-Length", "0").strip("0") != ""
-        # Upgrade beside a body is nothing that we know how to pass on safely: then it is a plain request.
-        framed = any(name.lower() in {b"content-length", b"transfer-encoding"} for name, _ in fields)
-        plain_get = message.method == "GET" and tuple(message.version) == (1, 1) and not framed
-        websocket = plain_get and bool(message.upgrade) and members(fields, b"upgrade") == [b"websocket"]
-        target, fields = origin_form(message.path.encode("utf-8", "surrogateescape"), fields)
+    def _incoming(self, request: _Request, head: RequestHead) -> Incoming:
+        has_body = head.body is Body.CHUNKED or head.length > 0
         return Incoming(
-            method=message.method,
-            target=target,
-            fields=fields,
-            body=self._body(request, expects=expects) if has_body and not websocket else None,
-            chunked=message.chunked,
-            expects_continue=expects,
-            websocket=websocket,
-            informational=self._informational if tuple(message.version) >= (1, 1) else None,
+            method=head.method,
+            target=head.target,
+            fields=head.fields,
+            body=self._body(request, expects=head.expects_continue) if has_body else None,
+            chunked=head.body is Body.CHUNKED,
+            expects_continue=head.expects_continue,
+            websocket=head.websocket,
+            http_1_0=head.http_1_0,
+            informational=None if head.http_1_0 else self._informational,
         )
 
     async def _body(self, request: _Request, *, expects: bool) -> AsyncIterator[bytes]:
         limits = self._front.limits
         taken = 0
         if request.answered:
-            raise ClientBodyError("the request's body came after its answer")
+            raise _BodyError(408, "the request's body came after its answer")
         if expects and self.transport is not None:
             request.continued = True
             self.transport.write(_CONTINUE)
-        while True:
-            try:
-                async with asyncio.timeout(limits.body_timeout):
-                    piece = await request.payload.readany()
-            except TimeoutError as error:
-                raise ClientBodyError("the request's body did not come in time") from error
-            except Exception as error:
-                # aiohttp's own errors for a body that broke off or is malformed have many names.
-                raise ClientBodyError("the request's body broke off or is malformed") from error
-            if not piece:
-                return
+        while piece := await self._piece(request.payload):
             taken += len(piece)
             if limits.max_body is not None and taken > limits.max_body:
-                raise ClientBodyError("the request's body is larger than client.max_body")
+                raise _BodyError(413, "the request's body is larger than client.max_body")
             yield piece
+
+    async def _piece(self, payload: StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(self._front.limits.body_timeout):
+                piece = await payload.readany()
+        except TimeoutError as error:
+            raise _BodyError(408, "the request's body did not come in time") from error
+        except BadRequest as error:
+            raise _BodyError(error.status, str(error)) from error
+        except Exception as error:
+            # How a connection is lost has many names.
+            raise _BodyError(408, "the request's body broke off") from error
+        refusal = payload.exception()
+        if isinstance(refusal, BadRequest):
+            # Its end, if that is what came, is none.
+            raise _BodyError(refusal.status, str(refusal))
+        return piece
 
     def _informational(self, head: ResponseHead) -> None:
         if self.transport is not None:
@@ -318,9 +325,16 @@ class Connection(RequestHandler):
                     transport.abort()
                     raise ConnectionResetError("the client does not read") from None
 
+    async def linger(self) -> None:
+        """Say that nothing more comes, and wait until the client has closed, or has had time to see it."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
+            # Ended by the connection's own end: aiohttp cancels it.
+            await asyncio.sleep(_LINGER_S)
+
     def close_if_idle(self) -> None:
         """Close, unless a request is under way, if only its first bytes: that one ends with its answer."""
-        if not (self._messages or self._request_in_progress or self._head_begun):
+        if not (self._messages or self._request_in_progress or self._requests.in_head):
             self.force_close()
 
 
@@ -336,18 +350,26 @@ class Reply:
         self._front = front
         self._started = started
         request.answered = True
-        message = request.message
-        self._http_1_0 = tuple(message.version) < (1, 1)
+        head = request.message
+        self._http_1_0 = isinstance(head, RequestHead) and head.http_1_0
+        self._head_only = isinstance(head, RequestHead) and head.method == "HEAD"
         # Whether a body that was not asked for still comes is the client's choice: what follows could be either.
         unsure = incoming is not None and incoming.expects_continue and not request.continued
-        self._kept = not (message.should_close or front.draining or answer.close or unsure)
+        self._kept = (
+            isinstance(head, RequestHead)
+            and head.keep_alive
+            and not (front.draining or answer.close or unsure)
+        )
         # Here, because aiohttp takes what came early for a request once the answer begins.
         self._from_client = take_over(request.connection) if answer.status == 101 else None
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the connection goes on. aiohttp asks when all is written: draining may have begun meanwhile."""
-        return self._kept and not self._front.draining
+        """Whether the connection goes on. aiohttp asks when all is written: draining may have begun meanwhile.
+
+        So may the request's body have broken off, behind an answer that came early.
+        """
+        return self._kept and not self._front.draining and self._request.payload.exception() is None
 
     async def prepare(self, _request: Any) -> None:
         """Write all of it."""
@@ -357,7 +379,7 @@ class Reply:
             else:
                 head = _head(self._answer, self._connection_field())
                 # An answer of ours to HEAD says how long its body would be, and has none.
-                body = b"" if self._request.message.method == "HEAD" else self._answer.body
+                body = b"" if self._head_only else self._answer.body
                 await self._request.connection.send(head + body)
         finally:
             if self._incoming is not None:
@@ -365,7 +387,9 @@ class Reply:
                 self._front.observer.answered(self._incoming, self._answer, perf_counter() - self._started)
 
     async def write_eof(self) -> None:
-        """Everything has been written."""
+        """Everything has been written. Who was refused may still be sending."""
+        if isinstance(self._request.message, BadRequest):
+            await self._request.connection.linger()
 
     def _connection_field(self) -> bytes:
         if not self.keep_alive:

@@ -1,17 +1,20 @@
 """The work of a flight: look into Redis, ask the API, judge the answer, store it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from proxy.coalesce import Flight
 from proxy.config import Config
 from proxy.policy import freshness, validators
+from proxy.policy.asked import provoking
 from proxy.policy.cache_control import format_http_date
+from proxy.policy.forwarded import without_forwarded
 from proxy.policy.freshness import Use, Wanted
 from proxy.policy.key import ANY_HOST, Key, variant
 from proxy.policy.outcome import Outcome
-from proxy.policy.storable import Asked, Lifetime, Refused, judge
+from proxy.policy.ranges import said_part
+from proxy.policy.storable import Asked, Lifetime, Refused, judge, may_be_the_requests
 from proxy.policy.tags import response_tags
 from proxy.purge_log import PurgeLog
 from proxy.store.entry import Entry, first
@@ -21,10 +24,12 @@ from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, members, values, without
 from proxy.wire.request import with_host
 from proxy.wire.response import ResponseHead, is_event_stream
+from proxy.wire.via import with_via
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
 _FAILING = frozenset({500, 502, 503, 504})
-_TOO_MANY = 429
+NOT_MODIFIED = "not modified"
+"""Why a 304 is for one client only: nothing is stored yet that it could be about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,8 @@ class Filled:
     stored: bool = False
     failure: str = ""
     """Why the API's own answer could not be had, where a stale one stands in."""
+    own: bytes = b""
+    """The head for the client whose request this was, where it holds what nobody else may see, or is more exact."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +86,12 @@ class Fill:
     """What memory has, not fresh enough as it is."""
     forced: bool = False
     """Ask the API whatever is stored."""
+    http_1_0: bool = False
+    """The client's version, for Via."""
+    conditional: bool = False
+    """Where nothing is stored, ask under the client's own conditions: a 304 is for it, and costs the API less."""
+    informational: Callable[[ResponseHead], None] | None = None
+    """Where the API's 1xx answers go, if anywhere."""
 
 
 class Fetcher:
@@ -92,7 +105,11 @@ class Fetcher:
     async def fill(self, fill: Fill, flight: Flight[Landed]) -> Landed:
         """Land the flight with an answer, then finish what need not be waited for. Returns what was landed last."""
         found = await self._best_stored(fill)
-        use = freshness.use(found.times, fill.wanted, self._clock()) if found is not None else Use.GONE
+        now = self._clock()
+        use = freshness.use(found.times, fill.wanted, now) if found is not None else Use.GONE
+        flight.forward = freshness.why_asked(
+            found.times if found is not None else None, fill.wanted, now, varies=self._tiers.varies(fill.text)
+        )
         if (
             found is not None
             and not fill.forced
@@ -103,20 +120,17 @@ class Fetcher:
             flight.land(filled)
             if use is Use.FRESH:
                 return filled
-        if fill.wanted.only_if_cached:
-            failed = Failed(
-                error=UpstreamError("only_if_cached", 504, "only-if-cached, and nothing is stored")
-            )
-            flight.land(failed)
-            return failed
         landed = await self._from_api(fill, found, flight)
-        withdrawn = found if isinstance(landed, Unshared) and _withdraws(fill, landed) else None
-        if withdrawn is not None:
-            self._tiers.forget(withdrawn.entry)
+        if found is not None and isinstance(landed, Unshared) and _withdraws(fill, landed):
+            await self._withdraw(fill, found, flight, landed)
         flight.land(landed)
-        if withdrawn is not None:
-            await self._tiers.forget_shared(withdrawn.entry, fill.key.route)
         return landed
+
+    async def _withdraw(self, fill: Fill, found: Found, flight: Flight[Landed], landed: Landed) -> None:
+        """Land with what came instead of a stored answer that is good no more."""
+        self._tiers.forget(found.entry)
+        flight.land(landed)
+        await self._tiers.forget_shared(found.entry, fill.key.route)
 
     async def _best_stored(self, fill: Fill) -> Found | None:
         stored = await self._tiers.fetch(fill.text, fill.fields, fill.key.route, self._clock())
@@ -130,10 +144,12 @@ class Fetcher:
         born = self._log.purges.last
         exchange: Exchange | None = None
         try:
-            exchange = await fill.config.upstream.ask(_outgoing(fill, found), route=fill.key.route.name)
+            exchange = await fill.config.upstream.ask(
+                _outgoing(fill, found), route=fill.key.route.name, informational=fill.informational
+            )
             return await self._answered(fill, found, exchange, born, flight)
         except UpstreamError as error:
-            return self._stand_in(found, error.kind) or Failed(error=error)
+            return self._stand_in(fill, found, error.kind) or Failed(error=error)
         except BaseException:
             if exchange is not None:
                 exchange.abandon()
@@ -142,70 +158,169 @@ class Fetcher:
     async def _answered(
         self, fill: Fill, found: Found | None, exchange: Exchange, born: int, flight: Flight[Landed]
     ) -> Landed:
-        head, now = exchange.head, self._clock()
-        if head.status in _FAILING and (instead := self._stand_in(found, str(head.status))):
+        head = exchange.head
+        if head.status in _FAILING and (instead := self._stand_in(fill, found, str(head.status))):
             exchange.abandon()
             return instead
         if head.status == 304 and found is not None:
             await exchange.read()
-            if not validators.selects(head.fields, found.entry.etag):
+            if not _is_about(head, found.entry):
                 # It speaks of another answer than ours: ask for that one (RFC 9111 section 4.3.4).
-                return await self._from_api(fill, None, flight)
+                return await self._from_api(replace(fill, conditional=False), None, flight)
             return await self._freshened(fill, found, head, born, flight)
+        if head.status == 304 and fill.conditional:
+            return Unshared(exchange=exchange, reason=NOT_MODIFIED)
+        return await self._new(fill, found, exchange, born, flight)
+
+    async def _new(
+        self, fill: Fill, found: Found | None, exchange: Exchange, born: int, flight: Flight[Landed]
+    ) -> Landed:
+        """Keep a new answer, if it may be kept."""
+        head, now = exchange.head, self._clock()
         verdict = judge(fill.asked, head.status, head.fields, fill.key.route.settings, now)
         if isinstance(verdict, Refused):
             return Unshared(exchange=exchange, reason=verdict.reason)
+        if may_be_the_requests(head.status) and found is not None and found.entry.status < 400:
+            # Who knows why it failed; what is good stays good for the others.
+            return Unshared(exchange=exchange, reason="error beside a good answer")
         if is_event_stream(head):
             return Unshared(exchange=exchange, reason="event stream")
-        limit = fill.config.settings.memory.max_object
-        slow_s = fill.config.settings.upstream.timeout
-        body = None if head.length > limit else await read_whole(exchange, limit, slow_s)
+        body = await self._whole_body(fill, exchange)
         if body is None:
             return Unshared(exchange=exchange, reason="too large or too slow to store")
         entry = make_entry(fill, head, body, verdict, born=born, now=now)
-        return await self._keep(fill, entry, flight, source=Outcome.MISS, status=head.status)
+        own = _own(head, entry, now)
+        filled = Filled(found=Found(entry=entry), source=Outcome.MISS, status=head.status, own=own)
+        return await self._keep(fill, filled, flight)
 
     async def _freshened(
         self, fill: Fill, found: Found, head: ResponseHead, born: int, flight: Flight[Landed]
     ) -> Landed:
-        now = self._clock()
-        fields = validators.freshened(found.entry.fields, end_to_end(head.fields))
-        fields = without(_dated(fields, now), {b"age"})
-        aged = fields + tuple((b"Age", age) for age in values(head.fields, b"age"))
-        verdict = judge(fill.asked, found.entry.status, aged, fill.key.route.settings, now)
-        if isinstance(verdict, Refused):
-            # Good for those who wait, and for nobody after them.
-            return Filled(found=found, source=Outcome.REVALIDATED, status=304)
-        entry = found.entry.living(verdict, fields=fields, head=block(fields), born=born)
-        return await self._keep(fill, entry, flight, source=Outcome.REVALIDATED, status=304)
-
-    async def _keep(
-        self, fill: Fill, entry: Entry, flight: Flight[Landed], *, source: Outcome, status: int
-    ) -> Landed:
-        now = self._clock()
-        stored = self._tiers.keep(entry, fill.text, fill.key.route, now)
-        filled = Filled(found=Found(entry=entry), source=source, status=status, stored=stored)
-        flight.land(filled)
-        if stored:
-            await self._tiers.store(entry, fill.text, fill.key.route, now)
+        news, cookies = _parted(end_to_end(head.fields), fill)
+        fields, verdict = self._updated(fill, found, head, news)
+        filled = Filled(found=found, source=Outcome.REVALIDATED, status=304)
+        if isinstance(verdict, Lifetime):
+            entry = found.entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
+            filled = replace(filled, found=Found(entry=entry))
+        if cookies or isinstance(verdict, Refused):
+            # Good for whoever asked, but not for those after it.
+            filled = replace(filled, own=block(fields + cookies))
+        if isinstance(verdict, Lifetime):
+            return await self._keep(fill, filled, flight)
+        if not (fill.asked.personal or fill.asked.no_store):
+            # It was everybody's until now; the API has just said that it is no longer.
+            await self._withdraw(fill, found, flight, filled)
         return filled
 
-    def _stand_in(self, found: Found | None, failure: str) -> Filled | None:
-        if found is None or not freshness.usable_on_error(found.times, self._clock()):
+    def _updated(
+        self, fill: Fill, found: Found, head: ResponseHead, news: Fields
+    ) -> tuple[Fields, Lifetime | Refused]:
+        """A stored answer's fields as the API has just renewed them, and what may be done with it from now on."""
+        now = self._clock()
+        entry = found.entry
+        fields = without(_dated(validators.freshened(entry.fields, news), now), {b"age"})
+        aged = fields + tuple((b"Age", age) for age in values(head.fields, b"age"))
+        verdict = judge(fill.asked, entry.status, aged, fill.key.route.settings, now)
+        if isinstance(verdict, Lifetime):
+            fields = without(fields, verdict.withheld)
+        return fields, verdict
+
+    async def part(self, fill: Fill, exchange: Exchange, born: int) -> Filled | None:
+        """Store a 206, for requests for a part of that part. None if it may not be: all of it can still be read.
+
+        Source: RFC 9111 section 3.3. Parts are neither put together nor completed.
+        """
+        head, now = exchange.head, self._clock()
+        # As far as freshness goes it is the 200 whose part it is.
+        verdict = judge(fill.asked, 200, head.fields, fill.key.route.settings, now)
+        said = said_part(head.fields)
+        if isinstance(verdict, Refused) or said is None:
+            return None
+        body = await self._whole_body(fill, exchange)
+        if body is None:
+            return None
+        entry = make_entry(fill, head, body, verdict, born=born, now=now)
+        is_it = said[0].size == len(body)
+        stored = is_it and self._tiers.keep(entry, fill.text, fill.key.route, now)
+        if stored:
+            await self._tiers.store(entry, fill.text, fill.key.route, now)
+        own = _own(head, entry, now)
+        return Filled(found=Found(entry=entry), source=Outcome.MISS, status=206, stored=stored, own=own)
+
+    async def _whole_body(self, fill: Fill, exchange: Exchange) -> bytes | None:
+        limits = fill.config.settings
+        if exchange.head.length > limits.memory.max_object:
+            return None
+        return await read_whole(exchange, limits.memory.max_object, limits.upstream.timeout)
+
+    async def head_said(self, fill: Fill, found: Found, head: ResponseHead, born: int) -> None:
+        """Take in what a 200 to HEAD says of the stored answer to GET: it is renewed, or no longer good.
+
+        Source: RFC 9111 section 4.3.5.
+        """
+        entry = found.entry
+        if entry.status != 200 or fill.asked.personal or fill.asked.no_store or fill.key.host == ANY_HOST:
+            # For any host the API is only asked under its own name; this was asked as the client asks.
+            return
+        if set(members(head.fields, b"vary")) - {name.encode("latin-1") for name in entry.vary}:
+            return
+        if not validators.describes(head.fields, entry.fields, len(entry.body)):
+            self._tiers.forget(entry)
+            await self._tiers.forget_shared(entry, fill.key.route)
+            return
+        news, _ = _parted(end_to_end(head.fields), fill)
+        fields, verdict = self._updated(fill, found, head, news)
+        if isinstance(verdict, Lifetime):
+            renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
+            if self._tiers.keep(renewed, fill.text, fill.key.route, self._clock()):
+                await self._tiers.store(renewed, fill.text, fill.key.route, self._clock())
+
+    async def _keep(self, fill: Fill, filled: Filled, flight: Flight[Landed]) -> Landed:
+        now = self._clock()
+        entry, route = filled.found.entry, fill.key.route
+        filled = replace(filled, stored=self._tiers.keep(entry, fill.text, route, now))
+        flight.land(filled)
+        if filled.stored:
+            await self._tiers.store(entry, fill.text, route, now)
+        return filled
+
+    def _stand_in(self, fill: Fill, found: Found | None, failure: str) -> Filled | None:
+        if found is None or not freshness.usable_on_error(found.times, fill.wanted, self._clock()):
             return None
         return Filled(found=found, source=Outcome.STALE, failure=failure)
+
+
+def _parted(fields: Fields, fill: Fill) -> tuple[Fields, Fields]:
+    """Fields of a 304 or of an answer to HEAD for the stored answer, and those for the client that asked alone."""
+    if fill.key.route.settings.store.set_cookie:
+        return fields, ()
+    cookies = tuple(field for field in fields if field[0].lower() == b"set-cookie")
+    return without(fields, {b"set-cookie"}), cookies
+
+
+def _is_about(head: ResponseHead, entry: Entry) -> bool:
+    """Whether a 304 is about the stored answer. If it names other fields to vary by, nobody knows whose variant that is."""
+    names = {name.decode("latin-1") for name in members(head.fields, b"vary")}
+    same = validators.selects(head.fields, etag=entry.etag, last_modified=entry.last_modified)
+    return same and names <= set(entry.vary)
+
+
+def _own(head: ResponseHead, entry: Entry, now: float) -> bytes:
+    """The API's head for the client whose request it answers; empty where it is what is stored."""
+    sent = _measured(_dated(end_to_end(head.fields), now), head.status, len(entry.body))
+    lines = block(sent)
+    return b"" if lines == entry.head else lines
 
 
 def _withdraws(fill: Fill, unshared: Unshared) -> bool:
     """Whether an answer that can't be stored ends the stored one: it is gone, say, or private from now on.
 
-    One to a personal request says nothing about everybody's, one that only failed says nothing at all, and a cookie for
-    one client makes the rest no worse.
+    One to a personal request says nothing about everybody's, an error may be about the request, and a cookie for one
+    client makes the rest no worse.
     """
     if fill.asked.personal or fill.asked.no_store or unshared.reason == "set-cookie":
         return False
-    status = unshared.exchange.head.status
-    return status not in _FAILING and status != _TOO_MANY
+    return not may_be_the_requests(unshared.exchange.head.status)
 
 
 async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | None:
@@ -227,15 +342,14 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
     fill: Fill, head: ResponseHead, body: bytes, lifetime: Lifetime, *, born: int, now: float
 ) -> Entry:
     """What is stored of an answer. Its Age is ours to say from now on, and its length is known."""
-    names = tuple(sorted(set(members(head.fields, b"vary"))))
-    fields = _dated(without(end_to_end(head.fields), {b"age"}), now)
-    if not values(fields, b"content-length") and head.status != 204:
-        fields += ((b"Content-Length", str(len(body)).encode()),)
+    names = _varying(fill, head)
+    fields = without(end_to_end(head.fields), lifetime.withheld | {b"age"})
+    fields = _measured(_dated(fields, now), head.status, len(body))
     return Entry(
         key=variant(fill.text, names, fill.fields) if names else fill.text,
         route=fill.key.route.name,
         url=fill.key.url.decode("utf-8", "surrogateescape"),
-        tags=fill.tags + response_tags(head.fields),
+        tags=_tags(fill, head.fields),
         born=born,
         status=head.status,
         reason=head.reason,
@@ -248,9 +362,27 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
         error_s=lifetime.error_s,
         keep_until=lifetime.keep_until,
         explicit=lifetime.explicit,
+        never_stale=lifetime.never_stale,
+        immutable=lifetime.immutable,
         vary=tuple(name.decode("latin-1") for name in names),
         body=body,
     )
+
+
+def _varying(fill: Fill, head: ResponseHead) -> tuple[bytes, ...]:
+    """By which request fields the answer varies: those that it says, and those by which it plainly does."""
+    names = set(members(head.fields, b"vary"))
+    allowed = values(head.fields, b"access-control-allow-origin")
+    if allowed and allowed[0] in values(fill.fields, b"origin"):
+        # An API that repeats the origin that asks, and forgets to say so.
+        names.add(b"origin")
+    if may_be_the_requests(head.status):
+        names |= provoking(fill.fields, head.status)
+    return tuple(sorted(names))
+
+
+def _tags(fill: Fill, fields: Fields) -> tuple[str, ...]:
+    return fill.tags + response_tags(fields, fill.key.host)
 
 
 def _dated(fields: Fields, now: float) -> Fields:
@@ -258,15 +390,29 @@ def _dated(fields: Fields, now: float) -> Fields:
     return fields if values(fields, b"date") else (*fields, (b"Date", format_http_date(now)))
 
 
+def _measured(fields: Fields, status: int, size: int) -> Fields:
+    if status == 204:
+        # It has none, whatever it says (RFC 9110 section 8.6).
+        return without(fields, {b"content-length"})
+    if values(fields, b"content-length"):
+        return fields
+    return (*fields, (b"Content-Length", b"%d" % size))
+
+
 # The client's own conditions are answered from the store, and its wish for a part of it is not asked for all.
-_NOT_SHARED = validators.CONDITIONS | {b"range", b"content-length"}
+_NOT_SHARED = validators.CONDITIONS | {b"range"}
 
 
 def _outgoing(fill: Fill, found: Found | None) -> Outgoing:
-    fields = without(end_to_end(fill.fields), _NOT_SHARED)
+    conditional = fill.conditional and found is None
+    fields = end_to_end(fill.fields)
+    if not conditional:
+        fields = without(fields, _NOT_SHARED)
     if fill.key.host == ANY_HOST:
-        fields = without(fields, {b"host"})
+        fields = without_forwarded(without(fields, {b"host"}))
     fields = with_host(fields, fill.config.upstream.authority)
     if found is not None:
         fields += validators.revalidation(found.entry.etag, found.entry.last_modified)
+    if not fill.config.settings.transparent:
+        fields = with_via(fields, http_1_0=fill.http_1_0)
     return Outgoing(method="GET", target=fill.target, fields=fields)

@@ -7,42 +7,44 @@ client's who asked; whatever fails is answered from what is stored, where that i
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import count
 
 from cachetools import TTLCache
 
 from proxy.coalesce import Flight, Flights
 from proxy.config import Config
-from proxy.fill import Failed, Fetcher, Fill, Filled, Landed, Unshared
+from proxy.fill import NOT_MODIFIED, Failed, Fetcher, Fill, Filled, Landed, Unshared
+from proxy.forward import Forwarder
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
-from proxy.policy import freshness, validators
-from proxy.policy.asked import asked, bypass_reason, request_directives, wishes
-from proxy.policy.cache_control import format_http_date
+from proxy.policy import freshness
+from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
 from proxy.policy.freshness import Use, Wanted
 from proxy.policy.key import Key, key_of
-from proxy.policy.outcome import Handling, Outcome, cache_status
+from proxy.policy.outcome import Handling, Outcome
+from proxy.policy.ranges import part_of_part
 from proxy.policy.routes import Match, Route
-from proxy.policy.storable import Asked
-from proxy.policy.writes import Name, purged_by, succeeded
+from proxy.policy.storable import Asked, may_be_the_requests
 from proxy.purge_log import PurgeLog
+from proxy.replies import Replies
 from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.tasks import Tasks
-from proxy.upstream import ClientBodyError, Exchange, Outgoing
+from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, block, end_to_end, values
-from proxy.wire.request import with_host
-from proxy.wire.response import Body
+from proxy.wire.fields import values
+from proxy.wire.response import ResponseHead
+from proxy.wire.via import hops, hops_left
 
 # An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
 _PASS_S = 5.0
 # A refresh that failed is not tried again for so long: stale answers go on, the API gets a rest.
 _COOL_S = 1.0
+# A client's copy was good and ours is missing: whoever comes so soon after it makes the API send the whole.
+_WHOLE_S = 60.0
 # 20,000 keys are about 4 MB; beyond it the oldest marks are forgotten, which costs a wait, not an error.
 _MAX_MARKS = 20_000
-
-
-_Ended = Exchange | UpstreamError | ClientBodyError
-"""How a request to the API ended."""
+# Some sidecars in a row are a service that calls a service; this many are a circle.
+_MAX_HOPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,10 @@ class _Lookup:
     asked: Asked
     variant: str = ""
     """Its variant's key, once it is known by which headers the answer varies."""
+    alone: str = ""
+    """Something like no other, where nobody else is to wait for its answer."""
+    conditions: str = ""
+    """Digest of the client's own conditions, where the API is to be asked under them."""
 
     @property
     def route(self) -> Route:
@@ -68,13 +74,39 @@ class _Lookup:
         return self.wanted.no_cache or self.wanted.max_age is not None
 
     @property
-    def flight_key(self) -> str:
-        """Who may wait for the same answer: personal requests only with their like, and forced ones with forced."""
+    def is_partial(self) -> bool:
+        """Whether it asks for less than what is stored, so that its own answer is not to be stored."""
+        return self.incoming.method == "HEAD" or bool(values(self.incoming.fields, b"range"))
+
+    @property
+    def part(self) -> "_Lookup | None":
+        """The lookup for a stored part, if it asks for one that may have been stored."""
+        fields = self.incoming.fields
+        if self.incoming.method != "GET" or not values(fields, b"range") or values(fields, b"if-range"):
+            return None
+        return replace(self, text=f"{self.text}:part")
+
+    @property
+    def like(self) -> str:
+        """Who may wait for the same answer: personal requests only with their like, so forced ones, so odd ones."""
         personal = ":personal" if self.asked.personal else ""
         forced = ":forced" if self.wants_api_asked else ""
-        return (
-            f"{self.variant or self.text}{personal}{forced}{':stored' if self.wanted.only_if_cached else ''}"
-        )
+        odd = "" if self.asked.ordinary else ":odd"
+        return f"{self.variant or self.text}{personal}{forced}{odd}"
+
+
+class _Early:
+    """Passes the API's 1xx answers to the client that made it speak, as long as that one waits for the final answer."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        self._tell = incoming.informational
+
+    def __call__(self, head: ResponseHead) -> None:
+        if self._tell is not None:
+            self._tell(head)
+
+    def end(self) -> None:
+        self._tell = None
 
 
 class Handler:
@@ -87,34 +119,45 @@ class Handler:
         self._tiers = tiers
         self._log = purge_log
         self._clock = clock
-        self._tasks = tasks
         self._flights: Flights[Landed] = Flights(tasks, failed=Failed.by_defect)
         self._fetcher = Fetcher(tiers, purge_log, clock=clock)
+        self._forwarder = Forwarder(purge_log, tasks)
+        self._numbers = count()
         self._passed: TTLCache[str, str] = TTLCache(_MAX_MARKS, _PASS_S, timer=clock)
         self._cooling: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _COOL_S, timer=clock)
+        self._whole: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _WHOLE_S, timer=clock)
 
     async def answer(self, incoming: Incoming) -> Answer:
         """Answer a request. Raises ClientBodyError where the client's own body fails, and nothing else."""
         config = self.config
+        if hops(incoming.fields) >= _MAX_HOPS:
+            handling = Handling(outcome=Outcome.ERROR, detail="loop")
+            return problem(508, "the request goes round in circles", handling=handling, route=NO_ROUTE)
+        if hops_left(incoming.method, incoming.fields) == 0:
+            return self._last_hop()
         match = config.routes.find(incoming.method, incoming.path)
         if match is None or not match.route.caches or incoming.method not in {"GET", "HEAD"}:
-            return await self._pass(config, incoming, match, "method" if match else "bypass")
-        reason = bypass_reason(incoming.fields, has_body=incoming.body is not None)
+            forward = "bypass" if incoming.method in {"GET", "HEAD"} else "method"
+            return await self._pass(config, incoming, match, forward)
+        reason = bypass_reason(incoming.target, incoming.fields, has_body=incoming.body is not None)
         if reason:
             return await self._pass(config, incoming, match, "bypass", detail=reason)
         lookup = self._look_up(config, incoming, match)
+        if lookup.asked.no_store:
+            return await self._pass(config, incoming, match, "request", detail="no-store")
         return await self._cached(config, lookup)
 
     def _look_up(self, config: Config, incoming: Incoming, match: Match) -> _Lookup:
-        said = request_directives(incoming.fields)
+        route = match.route.settings
+        said = request_directives(incoming.fields, route)
         key = key_of(match.route, incoming.target, incoming.fields, hostless=config.hostless)
         return _Lookup(
             incoming=incoming,
             match=match,
             key=key,
             text=key.text,
-            wanted=wishes(incoming.fields, said),
-            asked=asked(incoming.fields, said, match.route.settings, now=self._clock()),
+            wanted=wishes(incoming.fields, said, route),
+            asked=asked(incoming.fields, said, route, now=self._clock()),
         )
 
     async def warm(self, incoming: Incoming, *, forced: bool) -> tuple[str, float | None]:
@@ -147,53 +190,139 @@ class Handler:
 
     async def _cached(self, config: Config, lookup: _Lookup) -> Answer:
         now = self._clock()
-        found = self._tiers.recall(lookup.text, lookup.incoming.fields, now)
-        if found is not None and lookup.asked.personal and not found.entry.explicit:
-            found = None
+        found = self._recalled(lookup, now)
         if found is not None and found.entry.vary:
             lookup = replace(lookup, variant=found.entry.key)
-        use = freshness.use(found.times, lookup.wanted, now) if found is not None else Use.GONE
-        if found is not None and use is Use.FRESH:
-            return self._stored(lookup, found, Handling(outcome=Outcome.HIT_MEMORY, detail="memory"))
-        if found is not None and use is Use.STALE:
-            if lookup.flight_key not in self._cooling and lookup.flight_key not in self._passed:
-                self._fly(config, lookup, found)
-            return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="memory"))
-        if (
-            found is not None
-            and lookup.flight_key in self._cooling
-            and freshness.usable_on_error(found.times, now)
-        ):
-            # The API has just failed: the next seconds' clients need not each wait for it to fail again.
-            return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="error-recent"))
-        forward = "uri-miss" if found is None else ("request" if lookup.wanted.no_cache else "stale")
-        if lookup.incoming.method == "HEAD" or lookup.flight_key in self._passed:
-            detail = self._passed.get(lookup.flight_key, "")
-            return await self._pass(config, lookup.incoming, lookup.match, forward, detail=detail)
+        if (answer := self._from_store(config, lookup, found)) is not None:
+            return answer
+        varies = self._tiers.varies(lookup.text)
+        forward = freshness.why_asked(
+            found.times if found is not None else None, lookup.wanted, now, varies=varies
+        )
+        if lookup.wanted.only_if_cached or lookup.is_partial:
+            return await self._not_to_be_stored(config, lookup, found, forward)
+        if lookup.like in self._passed:
+            # Nobody waits for anybody; but what may be stored is, so that this ends as soon as it can.
+            lookup = replace(lookup, alone=f":alone{next(self._numbers)}")
+        if found is None and lookup.text not in self._whole:
+            lookup = replace(lookup, conditions=conditions(lookup.incoming.fields))
         return await self._coalesced(config, lookup, found, forward)
 
+    def _recalled(self, lookup: _Lookup, now: float) -> Found | None:
+        found = self._tiers.recall(lookup.text, lookup.incoming.fields, now)
+        return None if found is None or _not_for(lookup, found) else found
+
+    def _from_store(
+        self, config: Config, lookup: _Lookup, found: Found | None, *, tier: str = "memory"
+    ) -> Answer | None:
+        """An answer from what is stored, if that will do."""
+        if found is None:
+            return None
+        now = self._clock()
+        use = freshness.use(found.times, lookup.wanted, now)
+        if use is Use.FRESH:
+            return self._stored(lookup, found, Handling(outcome=_outcome(found, tier, now), detail=tier))
+        cooling = lookup.like in self._cooling
+        if use is Use.STALE:
+            if not cooling and lookup.like not in self._passed and not lookup.wanted.only_if_cached:
+                self._fly(config, lookup, found)
+            return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail=tier))
+        if cooling and freshness.usable_on_error(found.times, lookup.wanted, now):
+            # The API has just failed: the next seconds' clients need not each wait for it to fail again.
+            return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="error-recent"))
+        return None
+
+    async def _not_to_be_stored(
+        self, config: Config, lookup: _Lookup, found: Found | None, forward: str
+    ) -> Answer:
+        """A request whose own answer is nothing to store: from Redis, or the API as it is."""
+        if found is None:
+            now = self._clock()
+            shared = await self._tiers.fetch(lookup.text, lookup.incoming.fields, lookup.route, now)
+            found = None if shared is None or _not_for(lookup, shared) else shared
+            if (answer := self._from_store(config, lookup, found, tier="redis")) is not None:
+                return answer
+        part = lookup.part
+        if found is None and part is not None and (answer := await self._stored_part(part)) is not None:
+            return answer
+        if lookup.wanted.only_if_cached:
+            detail = "only-if-cached, and nothing is stored that would do"
+            error = UpstreamError("only-if-cached", 504, detail)
+            return self._failed(lookup.route.name, error, "")
+        if lookup.incoming.method == "HEAD" and found is not None:
+            return await self._head(config, lookup, found, forward)
+        if part is not None:
+            return await self._new_part(config, part, forward)
+        return await self._pass(config, lookup.incoming, lookup.match, forward)
+
+    async def _stored_part(self, lookup: _Lookup) -> Answer | None:
+        fields, now = lookup.incoming.fields, self._clock()
+        recalled = self._tiers.recall(lookup.text, fields, now)
+        found = recalled or await self._tiers.fetch(lookup.text, fields, lookup.route, now)
+        if found is None or _not_for(lookup, found):
+            return None
+        holds_it = part_of_part(fields, found.entry.fields, now=now) is not None
+        if not holds_it or freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
+            return None
+        tier = "memory" if recalled else "redis"
+        return self._stored(lookup, found, Handling(outcome=_outcome(found, tier, now), detail=tier))
+
+    async def _new_part(self, config: Config, lookup: _Lookup, forward: str) -> Answer:
+        """Pass a request for a part on, and keep the part."""
+        born, name = self._log.purges.last, lookup.route.name
+        exchange: Exchange | None = None
+        try:
+            exchange = await self._forwarder.forward(config, lookup.incoming, lookup.match, name)
+            is_part = exchange.head.status == 206
+            filled = (
+                await self._fetcher.part(_fill(config, lookup, None), exchange, born) if is_part else None
+            )
+        except UpstreamError as error:
+            return self._failed(name, error, forward)
+        except BaseException:
+            if exchange is not None:
+                exchange.abandon()
+            raise
+        if filled is None:
+            return self._live(name, exchange, forward, "")
+        return self._stored(lookup, filled.found, _handling(filled, forward, leads=True), filled.own)
+
     async def _coalesced(self, config: Config, lookup: _Lookup, found: Found | None, forward: str) -> Answer:
-        flight, leads = self._fly(config, lookup, found)
-        landed = await flight.outcome()
+        early = _Early(lookup.incoming)
+        try:
+            flight, leads = self._fly(config, lookup, found, early=early)
+            landed = await flight.outcome()
+        finally:
+            early.end()
+        forward = flight.forward or forward
         match landed:
             case Filled() if not _answers(landed.found, lookup):
                 return await self._own_variant(config, lookup, landed.found, forward)
             case Filled():
-                if not leads and not self._shareable(landed):
+                mine = leads or (
+                    not _not_for(lookup, landed.found) and self._shareable(landed, lookup.wanted)
+                )
+                if not mine:
                     return await self._pass(
                         config, lookup.incoming, lookup.match, forward, detail="not-fresh"
                     )
-                return self._stored(lookup, landed.found, _handling(landed, forward, leads=leads))
+                own = landed.own if leads else b""
+                return self._stored(lookup, landed.found, _handling(landed, forward, leads=leads), own)
             case Failed():
                 return self._failed(lookup.route.name, landed.error, forward)
             case Unshared():
-                if flight.claim():
+                # It was made of the leader's own fields, of which any may name a principal that nobody told us of.
+                if leads and flight.claim():
                     return self._live(lookup.route.name, landed.exchange, forward, landed.reason)
+                if landed.reason == NOT_MODIFIED:
+                    return await self._cached(config, replace(lookup, conditions=""))
                 return await self._pass(config, lookup.incoming, lookup.match, forward, detail=landed.reason)
 
-    def _shareable(self, landed: Filled) -> bool:
+    def _shareable(self, landed: Filled, wanted: Wanted) -> bool:
         # What may not be used without asking the API (no-cache, say) answers the one request for which it was asked.
-        use = freshness.use(landed.found.times, freshness.ANYTHING, self._clock())
+        # And what the API has just said is as new as anybody can wish; what was found in Redis is not.
+        wishes = wanted if landed.source in {Outcome.HIT_REDIS, Outcome.STALE} else freshness.ANYTHING
+        use = freshness.use(landed.found.times, wishes, self._clock())
         return bool(landed.failure) or use in {Use.FRESH, Use.STALE}
 
     async def _own_variant(self, config: Config, lookup: _Lookup, other: Found, forward: str) -> Answer:
@@ -201,64 +330,39 @@ class Handler:
         if lookup.variant:
             return await self._pass(config, lookup.incoming, lookup.match, forward, detail="vary")
         own = variant_key(lookup.text, other.entry, lookup.incoming.fields)
-        return await self._cached(config, replace(lookup, variant=own))
+        return await self._cached(config, replace(lookup, variant=own, conditions=""))
 
     def _fly(
-        self, config: Config, lookup: _Lookup, found: Found | None, *, forced: bool = False
+        self,
+        config: Config,
+        lookup: _Lookup,
+        found: Found | None,
+        *,
+        forced: bool = False,
+        early: _Early | None = None,
     ) -> tuple[Flight[Landed], bool]:
-        fill = Fill(
-            config=config,
-            key=lookup.key,
-            text=lookup.text,
-            tags=lookup.match.tags,
-            asked=lookup.asked,
-            wanted=lookup.wanted,
-            fields=lookup.incoming.fields,
-            target=lookup.incoming.target,
-            found=found,
-            forced=forced,
-        )
+        fill = replace(_fill(config, lookup, found), forced=forced, informational=early)
 
         async def work(flight: Flight[Landed]) -> None:
             landed = await self._fetcher.fill(fill, flight)
             if isinstance(landed, Unshared):
-                self._passed[lookup.flight_key] = landed.reason
+                if landed.reason == NOT_MODIFIED:
+                    self._whole[lookup.text] = True
+                elif not may_be_the_requests(landed.exchange.head.status):
+                    self._passed[lookup.like] = landed.reason
                 await _claimed_or_abandoned(flight, landed.exchange)
             elif isinstance(landed, Failed) or landed.failure:
-                self._cooling[lookup.flight_key] = True
+                self._cooling[lookup.like] = True
+            elif landed.stored:
+                self._passed.pop(lookup.like, None)
 
         # Whoever wants the API asked must not get what it said before they came.
         late = not lookup.wants_api_asked
-        return self._flights.join(lookup.flight_key, self._log.purges.epoch, work, late=late)
+        key = lookup.like + lookup.conditions + lookup.alone
+        return self._flights.join(key, self._log.purges.epoch, work, late=late)
 
-    def _stored(self, lookup: _Lookup, found: Found, handling: Handling) -> Answer:
-        entry, now = found.entry, self._clock()
-        age = max(0, int(now - entry.generated))
-        # RFC 9111 section 5.1: Age says that the API was not asked. An answer that it gave just now has none.
-        extra = b"Age: %d\r\n" % age if age or not handling.forward else b""
-        extra += self._status_line(handling, ttl_s=int(found.times.effective_fresh_until - now))
-        condition = (
-            validators.evaluate(
-                lookup.incoming.fields, etag=entry.etag, last_modified=entry.last_modified, now=now
-            )
-            if entry.status == 200
-            else validators.Condition.NONE
-        )
-        route = lookup.route.name
-        if condition is validators.Condition.NOT_MODIFIED:
-            head = block(validators.for_304(entry.fields)) + extra
-            return Answer(
-                status=304, reason=b"Not Modified", head=head, body=b"", handling=handling, route=route
-            )
-        body = b"" if lookup.incoming.method == "HEAD" else entry.body
-        return Answer(
-            status=entry.status,
-            reason=entry.reason,
-            head=entry.head + extra,
-            body=body,
-            handling=handling,
-            route=route,
-        )
+    def _stored(self, lookup: _Lookup, found: Found, handling: Handling, own: bytes = b"") -> Answer:
+        return self._replies.stored(lookup.incoming, found, handling, route=lookup.route.name, own=own)
 
     # -- from the API --
 
@@ -266,101 +370,62 @@ class Handler:
         self, config: Config, incoming: Incoming, match: Match | None, forward: str, *, detail: str = ""
     ) -> Answer:
         route = match.route.name if match else NO_ROUTE
-        purged = purged_by(incoming.method, incoming.target, match, config.routes)
-        if purged:
-            # A task of its own: what the client changed is changed even if it leaves before it is told.
-            asking = self._tasks.spawn(self._change(config, incoming, route, purged), name="unsafe request")
-            try:
-                ended = await asyncio.shield(asking)
-            except BaseException:
-                asking.add_done_callback(_abandon)
-                raise
-        else:
-            ended = await self._ask(config, incoming, route)
-        if isinstance(ended, UpstreamError):
-            return self._failed(route, ended, forward)
-        if isinstance(ended, ClientBodyError):
-            raise ended
-        return self._live(route, ended, forward, detail)
-
-    async def _ask(self, config: Config, incoming: Incoming, route: str) -> _Ended:
         try:
-            return await config.upstream.ask(
-                _outgoing(config, incoming), route=route, informational=incoming.informational
-            )
-        except (UpstreamError, ClientBodyError) as error:
-            return error
+            exchange = await self._forwarder.forward(config, incoming, match, route)
+        except UpstreamError as error:
+            return self._failed(route, error, forward)
+        return self._live(route, exchange, forward, detail)
 
-    async def _change(self, config: Config, incoming: Incoming, route: str, purged: list[Name]) -> _Ended:
-        """Ask, and purge what the answer says was changed."""
-        ended = await self._ask(config, incoming, route)
-        if isinstance(ended, Exchange):
-            if succeeded(ended.head.status):
-                await self._log.purge(purged)
-        elif isinstance(ended, UpstreamError) and ended.kind not in _NOT_SENT:
-            # The API fell silent and may still do it: what that changes must go now, and again when it is over.
-            await self._log.purge(purged)
-            again = self._purge_later(purged, config.settings.upstream.timeout)
-            self._tasks.spawn(again, name="purge again")
-        # A request whose body never came whole changed nothing: else anybody could purge by breaking off.
-        return ended
+    async def _head(self, config: Config, lookup: _Lookup, found: Found, forward: str) -> Answer:
+        """Pass a HEAD on, and let the stored answer to GET learn from it."""
+        born, name = self._log.purges.last, lookup.route.name
+        try:
+            exchange = await self._forwarder.forward(config, lookup.incoming, lookup.match, name)
+        except UpstreamError as error:
+            if freshness.usable_on_error(found.times, lookup.wanted, self._clock()):
+                return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail=error.kind))
+            return self._failed(name, error, forward)
+        if exchange.head.status == 200:
+            await self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, born)
+        return self._live(name, exchange, forward, "")
 
-    async def _purge_later(self, purged: list[Name], delay_s: float) -> None:
-        await asyncio.sleep(delay_s)
-        await self._log.purge(purged)
+    def _last_hop(self) -> Answer:
+        """OPTIONS or TRACE that may go no further is about us, who have nothing to tell (RFC 9110 section 7.6.2)."""
+        handling = Handling(outcome=Outcome.BYPASS, detail="max-forwards")
+        detail = "Max-Forwards ends here, and this server answers nothing of its own"
+        return problem(405, detail, handling=handling, route=NO_ROUTE, extra=b"Allow: \r\n")
 
     def _live(self, route: str, exchange: Exchange, forward: str, detail: str) -> Answer:
-        """An answer whose body is yet to come."""
-        head = exchange.head
         outcome = Outcome.BYPASS if forward in {"bypass", "method"} else Outcome.MISS
         handling = Handling(
-            outcome=outcome, forward=forward, forward_status=head.status, detail=_token(detail)
+            outcome=outcome, forward=forward, forward_status=exchange.head.status, detail=_token(detail)
         )
-        if head.status == 101:
-            # Connection and Upgrade are what this answer is about.
-            return Answer(
-                status=101,
-                reason=head.reason,
-                head=block(head.fields),
-                body=exchange,
-                handling=handling,
-                route=route,
-            )
-        fields = end_to_end(head.fields)
-        if not values(fields, b"date"):
-            fields += ((b"Date", format_http_date(self._clock())),)
-        return Answer(
-            status=head.status,
-            reason=head.reason,
-            head=block(fields) + self._status_line(handling),
-            body=exchange,
-            handling=handling,
-            route=route,
-            length_known=head.body in {Body.NONE, Body.LENGTH},
-        )
+        return self._replies.live(exchange, handling, route=route)
 
     def _failed(self, route: str, error: UpstreamError, forward: str) -> Answer:
         handling = Handling(outcome=Outcome.ERROR, forward=forward, detail=error.kind)
-        extra = self._status_line(handling)
-        if error.status == 503:
-            extra += b"Retry-After: 1\r\n"
-        return problem(error.status, str(error), handling=handling, route=route, extra=extra)
+        return self._replies.failed(error, handling, route=route)
 
-    def _status_line(self, handling: Handling, ttl_s: int | None = None) -> bytes:
-        if self.config.settings.transparent:
-            return b""
-        return b"Cache-Status: %s\r\n" % cache_status(handling, ttl_s=ttl_s)
+    @property
+    def _replies(self) -> Replies:
+        return Replies(transparent=self.config.settings.transparent, now=self._clock())
 
 
-def _abandon(asking: asyncio.Task[_Ended]) -> None:
-    # Nobody is left to read the answer.
-    ended = None if asking.cancelled() or asking.exception() else asking.result()
-    if isinstance(ended, Exchange):
-        ended.abandon()
-
-
-# Of these the API has seen nothing.
-_NOT_SENT = frozenset({"connect", "connect_timeout", "busy"})
+def _fill(config: Config, lookup: _Lookup, found: Found | None) -> Fill:
+    incoming = lookup.incoming
+    return Fill(
+        config=config,
+        key=lookup.key,
+        text=lookup.text,
+        tags=lookup.match.tags,
+        asked=lookup.asked,
+        wanted=lookup.wanted,
+        fields=incoming.fields,
+        target=incoming.target,
+        found=found,
+        conditional=bool(lookup.conditions),
+        http_1_0=incoming.http_1_0,
+    )
 
 
 async def _claimed_or_abandoned(flight: Flight[Landed], exchange: Exchange) -> None:
@@ -370,6 +435,18 @@ async def _claimed_or_abandoned(flight: Flight[Landed], exchange: Exchange) -> N
         await asyncio.sleep(0)
     if flight.claim():
         exchange.abandon()
+
+
+def _not_for(lookup: _Lookup, found: Found) -> bool:
+    """Whether a stored answer may be somebody's own, since only the route says that it may be kept."""
+    return lookup.asked.personal and not found.entry.explicit
+
+
+def _outcome(found: Found, tier: str, now: float) -> Outcome:
+    if now >= found.times.effective_fresh_until:
+        # A client's max-stale makes do with less.
+        return Outcome.STALE
+    return Outcome.HIT_MEMORY if tier == "memory" else Outcome.HIT_REDIS
 
 
 def _answers(found: Found, lookup: _Lookup) -> bool:
@@ -392,19 +469,3 @@ def _handling(landed: Filled, forward: str, *, leads: bool) -> Handling:
 
 def _token(detail: str) -> str:
     return "-".join(detail.replace("*", "any").split())
-
-
-def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
-    fields: Fields = end_to_end(incoming.fields)
-    if incoming.websocket:
-        fields += ((b"Connection", b"Upgrade"), (b"Upgrade", b"websocket"))
-    fields = with_host(fields, config.upstream.authority)
-    return Outgoing(
-        method=incoming.method,
-        target=incoming.target,
-        fields=fields,
-        body=incoming.body,
-        chunked=incoming.chunked,
-        expects_continue=incoming.expects_continue,
-        upgrade=incoming.websocket,
-    )

@@ -23,6 +23,7 @@ class Incoming:
     chunked: bool = False
     expects_continue: bool = False
     websocket: bool = False
+    http_1_0: bool = False
     informational: Callable[[ResponseHead], None] | None = None
     """Where the API's 1xx answers go, if anywhere."""
 
@@ -54,11 +55,16 @@ _TITLES = {
     405: b"Method Not Allowed",
     408: b"Request Timeout",
     413: b"Content Too Large",
+    414: b"URI Too Long",
+    416: b"Range Not Satisfiable",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
+    501: b"Not Implemented",
     502: b"Bad Gateway",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
+    505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
 }
 
 

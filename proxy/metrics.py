@@ -235,11 +235,15 @@ class Sample:
 
 def read(text: str) -> list[Sample]:
     """The samples in a proxy's metrics. Raises ValueError where the text is not Prometheus'."""
-    return [
-        Sample(name=sample.name, labels=dict(sample.labels), value=float(sample.value))
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    ]
+    try:
+        return [
+            Sample(name=sample.name, labels=dict(sample.labels), value=float(sample.value))
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        ]
+    except (LookupError, TypeError) as error:
+        # The library's parser trips over some malformed labels.
+        raise ValueError("malformed metrics") from error
 
 
 def total(samples: Iterable[Sample], name: str, /, **labels: str) -> float:

@@ -124,8 +124,15 @@ class PurgeLog:
             except RedisDown:
                 if self.readable:
                     log.warning("purge log cannot be read", last=stream_id(self._cursor))
-                self.readable = False
-                await asyncio.sleep(_RETRY_S)
+                await self._rest()
+            except Exception as error:
+                log.error("purge log cannot be read", exc_info=error)  # noqa: TRY400 - our own logger
+                await self._rest()
+
+    async def _rest(self) -> None:
+        # Purges may go unseen from here on, so what is stored is trusted for a while only.
+        self.readable = False
+        await asyncio.sleep(_RETRY_S)
 
     async def _read_to_end(self, tier: SharedTier) -> None:
         await self._check_for_gap(tier)

@@ -48,6 +48,13 @@ Origin = Annotated[
 ]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="letters, digits, `.`, `_`, `-`")]
 FieldName = Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", description="a header's name")]
+HostName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$",
+        description="a host's name, without a port",
+    ),
+]
 Method = Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]*$", description="a method, in capitals")]
 Status = Annotated[int, Meta(ge=200, le=599)]
 
@@ -63,6 +70,13 @@ class Admin(Group, frozen=True, kw_only=True):
         ),
     ] = None
     token_file: Annotated[str | None, Meta(description="File that holds the token.")] = None
+    hosts: Annotated[
+        tuple[HostName, ...],
+        Meta(
+            description="Names by which dashboard and /api may be read, beside addresses and localhost. "
+            "Under any other name a page in somebody's browser could be asking (DNS rebinding)."
+        ),
+    ] = ()
 
 
 class Upstream(Group, frozen=True, kw_only=True):
@@ -97,6 +111,14 @@ class Upstream(Group, frozen=True, kw_only=True):
         ),
     ] = 3600.0
     max_connections: Annotated[int, Meta(ge=1, description="Connections to the API, per address.")] = 256
+    max_paced: Annotated[
+        int | None,
+        Meta(
+            ge=1,
+            description="Of them, how many may be held by what is only passed on, at the pace of its clients. "
+            "Default: three quarters, so that slow clients leave some to what is stored for all.",
+        ),
+    ] = None
     queue_timeout: Annotated[
         PositiveSeconds,
         Meta(description="Wait for one of `max_connections`; beyond it the answer is 503 with Retry-After."),
@@ -132,6 +154,14 @@ class Memory(Group, frozen=True, kw_only=True):
     max_object: Annotated[
         Bytes, Meta(description="Larger answers are passed on and not stored, in either tier.")
     ] = 1024 * 1024
+    max_variants: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Answers of one URL that differ by Vary: more push out the oldest, and are not kept in Redis. "
+            "64: languages times encodings; whoever invents header values gets no further.",
+        ),
+    ] = 64
 
 
 class Redis(Group, frozen=True, kw_only=True):
@@ -201,6 +231,13 @@ class Client(Group, frozen=True, kw_only=True):
     max_line: Annotated[Bytes, Meta(description="Longest request line.")] = 8190
     max_field: Annotated[Bytes, Meta(description="Longest header field.")] = 8190
     max_fields: Annotated[int, Meta(ge=1, description="Most header fields.")] = 128
+    max_head: Annotated[
+        Bytes,
+        Meta(
+            description="Largest head in all. 64 KiB: several times what browsers send; "
+            "`max_fields` of `max_field` each would be a megabyte."
+        ),
+    ] = 64 * 1024
     max_body: Annotated[
         Bytes | None, Meta(description="Largest request body; null leaves that to the API. Beyond it: 413.")
     ] = None
@@ -305,6 +342,26 @@ class Route(Group, frozen=True, kw_only=True):
             description="`ttl` overrides the API's Cache-Control, though never private, no-store or Set-Cookie."
         ),
     ] = False
+    targets: Annotated[
+        tuple[FieldName, ...],
+        Meta(
+            description="Response fields that go before Cache-Control and Expires (RFC 9213): the first that is valid."
+        ),
+    ] = ("CDN-Cache-Control",)
+    heuristic: Annotated[
+        Seconds | None,
+        Meta(
+            description="Where nobody gives a freshness, guess it from Last-Modified (a tenth of its age), "
+            "up to so long. Left out: no guessing."
+        ),
+    ] = None
+    request_directives: Annotated[
+        Literal["obey", "ignore"],
+        Meta(
+            description="What the client's Cache-Control and Pragma count for. `ignore`: nothing, "
+            "so that nobody can have the API asked by reloading."
+        ),
+    ] = "obey"
     stale_while_revalidate: Annotated[
         Seconds | None, Meta(description="Serve stale so long while one request refreshes it.")
     ] = None
@@ -364,10 +421,19 @@ class Settings(Group, frozen=True, kw_only=True):
     memory: Annotated[Memory, Meta(description="The first tier.")] = Memory()
     redis: Annotated[Redis | None, Meta(description="The second tier.")] = None
     transparent: Annotated[
-        bool, Meta(description="Add no Cache-Status, and Age only where RFC 9111 demands it.")
+        bool,
+        Meta(
+            description="Add no Cache-Status to answers and no Via to requests, and Age only where RFC 9111 demands it."
+        ),
     ] = False
     client: Annotated[Client, Meta(description="Towards clients.")] = Client()
     drain: Annotated[Drain, Meta(description="Shutting down.")] = Drain()
     log: Annotated[Log, Meta(description="Logging.")] = Log()
-    routes: Annotated[tuple[Route, ...], Meta(description="First match wins.")] = ()
+    routes: Annotated[
+        tuple[Route, ...],
+        Meta(
+            max_length=1000,
+            description="First match wins. At most 1000: each request is matched against all of them.",
+        ),
+    ] = ()
     warm: Annotated[tuple[Warm, ...], Meta(description="Critical resources.")] = ()

@@ -5,7 +5,8 @@ end. What was sent is never sent twice, unless the method allows it and not one 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -40,6 +41,8 @@ class Outgoing:
     """The body's length is not known."""
     expects_continue: bool = False
     upgrade: bool = False
+    paced: bool = False
+    """A client sets the pace of its body, or of its answer's."""
 
     def head(self) -> bytes:
         """Request line and fields."""
@@ -115,25 +118,28 @@ class _Pool:
         self.limits = limits
         self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []
         self._in_use = 0
-        self._slots = asyncio.Semaphore(limits.max_connections)
+        slot = asyncio.Semaphore(limits.max_connections)
+        most = limits.max_connections
+        paced = asyncio.Semaphore(min(most, limits.max_paced or math.ceil(most * 3 / 4)))
+        self._slots = {False: (slot,), True: (paced, slot)}
+        """What a request must have, by whether a client sets its pace."""
 
-    async def acquire(self, *, fresh: bool) -> tuple[Connection, bool]:
+    async def acquire(self, *, fresh: bool, paced: bool) -> tuple[Connection, bool]:
         """A connection, and whether it was used before. Raises UpstreamError."""
-        if self._slots.locked():
-            try:
-                async with asyncio.timeout(self.limits.queue_timeout):
-                    await self._slots.acquire()
-            except TimeoutError as error:
-                raise UpstreamError("busy", 503, "all connections to the API are in use") from error
-        else:
-            await self._slots.acquire()
+        slots = self._slots[paced]
+        try:
+            async with asyncio.timeout(self.limits.queue_timeout if any(s.locked() for s in slots) else None):
+                await _acquire_all(slots)
+        except TimeoutError as error:
+            raise UpstreamError("busy", 503, "all connections to the API are in use") from error
         self._in_use += 1
         try:
             reused = None if fresh else self._take_idle()
             connection = reused or await self._connect()
         except BaseException:
-            self._let_go()
+            self._let_go(slots)
             raise
+        connection.paced = paced
         self.address.inflight += 1
         return connection, reused is not None
 
@@ -146,9 +152,10 @@ class _Pool:
             connection.close()
         return None
 
-    def _let_go(self) -> None:
+    def _let_go(self, slots: Sequence[asyncio.Semaphore]) -> None:
         self._in_use -= 1
-        self._slots.release()
+        for slot in slots:
+            slot.release()
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
@@ -171,7 +178,7 @@ class _Pool:
     def release(self, connection: Connection, *, reuse: bool) -> None:
         """An exchange is over."""
         self.address.inflight -= 1
-        self._let_go()
+        self._let_go(self._slots[connection.paced])
         if not reuse or not connection.reusable or self.limits.keepalive <= 0:
             connection.close()
             return
@@ -263,14 +270,14 @@ class Upstream:
         # An idle connection may be closed by the API in the very moment in which it is used. Only what may be sent
         # twice runs that risk; the rest takes a new connection, 0.1 ms on loopback.
         repeatable = request.method in _IDEMPOTENT and request.body is None and not request.upgrade
-        connection, reused = await pool.acquire(fresh=not repeatable)
+        connection, reused = await pool.acquire(fresh=not repeatable, paced=request.paced)
         try:
             return await self._exchange(pool, connection, request, informational)
         except UpstreamError as error:
             # Only a connection that was closed: an API that is silent is not asked a second time.
             if not (reused and repeatable and error.kind == "reset" and not connection.answered):
                 raise
-        connection, _ = await pool.acquire(fresh=True)
+        connection, _ = await pool.acquire(fresh=True, paced=request.paced)
         return await self._exchange(pool, connection, request, informational)
 
     async def _exchange(
@@ -328,6 +335,19 @@ class Upstream:
         """Close idle connections."""
         for pool in self._pools.values():
             pool.close()
+
+
+async def _acquire_all(slots: Sequence[asyncio.Semaphore]) -> None:
+    """All or none, in this order."""
+    taken: list[asyncio.Semaphore] = []
+    try:
+        for slot in slots:
+            await slot.acquire()
+            taken.append(slot)
+    except BaseException:
+        for slot in taken:
+            slot.release()
+        raise
 
 
 def _was_sent(sender: asyncio.Task[bool]) -> bool:

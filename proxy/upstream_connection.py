@@ -7,7 +7,8 @@ from enum import Enum
 from typing import cast
 
 from proxy import settings
-from proxy.wire.response import BadResponse, Body, ChunkReader, ResponseHead, parse_head
+from proxy.wire.chunked import BadChunks, ChunkReader
+from proxy.wire.response import BadResponse, Body, ResponseHead, parse_head
 
 # 256 KiB: the most of a body that waits for its reader before the API is held back.
 _HIGH_WATER = 256 * 1024
@@ -40,6 +41,8 @@ class Connection(asyncio.Protocol):
         self._method = "GET"
         self._upgrade = False
         self._buffer = b""
+        self._early = 0
+        """Bytes of the 1xx answers to the current request: they and the final head may not be more than max_head."""
         self._chunks: deque[bytes] = deque()
         self._held = 0
         self._paused = False
@@ -53,6 +56,8 @@ class Connection(asyncio.Protocol):
         self.head: ResponseHead | None = None
         self.informational: Callable[[ResponseHead], None] | None = None
         self.continued = asyncio.Event()
+        self.paced = False
+        """Whether a client sets the pace of what it is used for."""
         self.answered = False
         """Whether any byte of the current answer has come."""
 
@@ -79,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.answered = True
         try:
             self._take(data)
-        except BadResponse as error:
+        except (BadResponse, BadChunks) as error:
             self._fail(UpstreamError("malformed", 502, f"the API's answer is not valid HTTP: {error}"))
             self.close()
 
@@ -102,15 +107,18 @@ class Connection(asyncio.Protocol):
             self._state = _State.LOST
 
     def _take_head(self, data: bytes) -> None:
-        self._buffer += data
+        read, self._buffer = len(self._buffer), self._buffer + data
         while self._state is _State.HEAD:
-            end = self._buffer.find(_END_OF_HEAD)
-            if end > self._limits.max_head or (end < 0 and len(self._buffer) > self._limits.max_head):
+            end = self._buffer.find(_END_OF_HEAD, max(0, read - 3))
+            size = self._early + (end if end >= 0 else len(self._buffer))
+            if size > self._limits.max_head:
                 raise BadResponse("its head is larger than upstream.max_head")
             if end < 0:
                 return
             head = parse_head(self._buffer[:end], method=self._method)
             self._buffer = self._buffer[end + 4 :]
+            self._early += end + 4
+            read = 0
             if head.status >= 200 or head.status == 101:
                 self._begin_body(head)
             elif head.status == 100:
@@ -133,13 +141,13 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def _take_body(self, data: bytes) -> None:
-        rest = b""
         if self._chunked is not None:
-            pieces, rest = self._chunked.feed(data)
-            for piece in pieces:
-                self._hold(piece)
+            pieces, end = self._chunked.feed(data)
+            if pieces:
+                # As one: thousands of tiny chunks would weigh more than what is in them.
+                self._hold(b"".join(pieces))
             if self._chunked.done:
-                self._end(rest)
+                self._end(data[end:])
         elif self.head is not None and self.head.body is Body.LENGTH:
             piece, rest = data[: self._left], data[self._left :]
             self._left -= len(piece)
@@ -192,6 +200,7 @@ class Connection(asyncio.Protocol):
         self._method = method
         self._upgrade = upgrade
         self.head = None
+        self._early = 0
         self.informational = None
         self.continued.clear()
         self.answered = False

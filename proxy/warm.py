@@ -53,7 +53,8 @@ class Warmer:
             result = f"no answer within {resource.timeout:g}s"
         self._metrics.warmed(resource.name, ok=result == "ok")
         if result != "ok":
-            log.warning("warming failed", resource=resource.name, path=resource.path, why=result)
+            path = resource.path.partition("?")[0]  # a query may hold a secret
+            log.warning("warming failed", resource=resource.name, path=path, why=result)
         return result, fresh_s
 
 

@@ -85,9 +85,9 @@ def attack_table(claims: Claims) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_order(key: Iterable[str]) -> list[tuple[int | str, ...]]:
+def _in_order(key: Iterable[str]) -> list[list[tuple[int, str]]]:
     """Section 4.10 after section 4.9."""
-    return [tuple(int(n) if n.isdigit() else n for n in re.split(r"(\d+)", part) if n) for part in key]
+    return [[(int(n), "") if n.isdigit() else (0, n) for n in re.split(r"(\d+)", part)] for part in key]
 
 
 def _names(tests: dict[str, int]) -> str:

@@ -93,9 +93,8 @@ def explain(
 ) -> Explanation:
     """What the proxy would do with a request without a body."""
     routes = RouteTable.of(loaded.routes)
-    path = _text(target.partition(b"?")[0])
-    match = routes.find(method, path)
-    refusal = _refusal(method, path, match, fields, routes)
+    match = routes.find(method, _text(target.partition(b"?")[0]))
+    refusal = _refusal(method, target, match, fields, routes)
     purged = purged_by(method, target, match, routes)
     passed_on = Explanation(
         method=method,
@@ -106,8 +105,8 @@ def explain(
     )
     if match is None or refusal:
         return passed_on
-    said = request_directives(fields)
-    wanted = wishes(fields, said)
+    said = request_directives(fields, match.route.settings)
+    wanted = wishes(fields, said, match.route.settings)
     personal = asked(fields, said, match.route.settings, now=now)
     key = key_of(match.route, target, fields, hostless=hostless_urls(loaded.warm, routes))
     obstacle = _obstacle(wanted, personal)
@@ -123,15 +122,16 @@ def explain(
     )
 
 
-def _refusal(method: str, path: str, match: Match | None, fields: Fields, routes: RouteTable) -> str:
+def _refusal(method: str, target: bytes, match: Match | None, fields: Fields, routes: RouteTable) -> str:
     """Why the request goes to the API as it is and nothing of it is stored; nothing if it may be stored."""
+    path = _text(target.partition(b"?")[0])
     if match is None:
         others = _elsewhere(path, routes)
         return f"no route matches {method} {path}" + (f", but {' and '.join(others)}" if others else "")
     if not match.route.caches or method not in {"GET", "HEAD"}:
         kind = "may change something" if unsafe(method) else "is not GET or HEAD"
         return f"{method} {kind}: it always reaches the API" if method != "GET" else "the route has no GET"
-    bypass = bypass_reason(fields, has_body=False)
+    bypass = bypass_reason(target, fields, has_body=False)
     return f"the request's `{bypass}` makes its answer one of a kind" if bypass else ""
 
 
@@ -144,6 +144,8 @@ def _elsewhere(path: str, routes: RouteTable) -> list[str]:
 
 def _obstacle(wanted: Wanted, personal: Asked) -> str:
     """Why a fresh stored answer would not do, whatever it is."""
+    if personal.no_store:
+        return "the request's no-store has the API answer it alone"
     if wanted.no_cache:
         return "the request's no-cache asks the API first; its answer is stored for the others"
     if wanted.max_age == 0:

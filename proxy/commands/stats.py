@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from proxy.commands.admin_client import admin_option, ask, strange
+from proxy.commands.admin_client import admin_option, ask, strange, token_option
 from proxy.commands.output import duration, json_option, percent, report, size, table
 
 if TYPE_CHECKING:
@@ -16,25 +16,26 @@ _HEAD = ("route", "requests", "hits", "misses", "hit ratio", "p50", "p99", "to t
 
 @click.command("stats")
 @admin_option
+@token_option
 @json_option
-def command(admin: str, json_file: str | None) -> None:
+def command(admin: str, token: str, json_file: str | None) -> None:
     """Show what a proxy has done since its start.
 
     Requests by outcome and by route, and the state of memory, Redis and purges. p50 and p99 are estimated from histograms.
     """
     import msgspec
 
-    figures = fetch(admin)
+    figures = fetch(admin, token)
     report(msgspec.to_builtins(figures), text(figures), json_file)
 
 
-def fetch(admin: str, timeout_s: float = 10.0) -> "Figures":
+def fetch(admin: str, token: str, timeout_s: float = 10.0) -> "Figures":
     """A proxy's figures. Raises ClickException."""
     import msgspec
 
     from proxy.figures import Figures
 
-    reply = ask(admin, "/api/stats", timeout_s=timeout_s)
+    reply = ask(admin, "/api/stats", token=token, timeout_s=timeout_s)
     try:
         return msgspec.convert(reply.document, Figures)
     except msgspec.ValidationError as error:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from proxy.commands.admin_client import admin_option
+from proxy.commands.admin_client import admin_option, token_option
 from proxy.commands.output import duration, json_option, percent, report, size
 from proxy.commands.stats import fetch
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @click.command("top")
 @admin_option
+@token_option
 @click.option("--once", is_flag=True, help="Look for one interval, print one table, and end.")
 @click.option(
     "--interval",
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     help="Between two looks.",
 )
 @json_option
-def command(admin: str, once: bool, interval: float, json_file: str | None) -> None:  # noqa: FBT001 - click's call
+def command(admin: str, token: str, once: bool, interval: float, json_file: str | None) -> None:  # noqa: FBT001 - click's
     """Show what a proxy does right now, route by route.
 
     Looks every second until Ctrl-C; with --once or --json for one interval only.
@@ -38,7 +39,7 @@ def command(admin: str, once: bool, interval: float, json_file: str | None) -> N
     # Ends as Ctrl-C does, so that the terminal gets its cursor back.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        view = View(admin, interval)
+        view = View(admin, token, interval)
         if json_file is not None:
             report(view.document(), view.plain(), json_file)
         elif once:
@@ -52,11 +53,12 @@ def command(admin: str, once: bool, interval: float, json_file: str | None) -> N
 class View:
     """Two looks at a proxy, and what happened between them."""
 
-    def __init__(self, admin: str, interval_s: float) -> None:
+    def __init__(self, admin: str, token: str, interval_s: float) -> None:
         self._admin = admin
+        self._token = token
         self._interval_s = interval_s
         self._at = monotonic()
-        self._seen = fetch(admin)
+        self._seen = fetch(admin, token)
         self._between: Figures | None = None
         self.seconds = interval_s
         self.trouble = ""
@@ -67,7 +69,7 @@ class View:
 
         threading.Event().wait(max(0.0, self._at + self._interval_s - monotonic()))
         before, then, self._at = self._seen, self._at, monotonic()
-        self._seen = fetch(self._admin, timeout_s=max(2.0, self._interval_s))
+        self._seen = fetch(self._admin, self._token, timeout_s=max(2.0, self._interval_s))
         self.seconds = max(monotonic() - then, 1e-6)
         self._between = between(before, self._seen)
         return self._between

@@ -1,19 +1,54 @@
 """What a request is, as far as caching goes: may it be answered from the store, may its answer be shared?"""
 
+import re
+from hashlib import blake2b
+
 from proxy import settings
 from proxy.policy.cache_control import Directives, directives
-from proxy.policy.freshness import Wanted, wanted
+from proxy.policy.forwarded import plain
+from proxy.policy.freshness import ANYTHING, Wanted, wanted
+from proxy.policy.routes import too_many_parameters
 from proxy.policy.storable import Asked
-from proxy.wire.fields import HOP_BY_HOP, Fields, members
+from proxy.wire.fields import HOP_BY_HOP, Fields, members, values
 
-# With these the API's answer depends on what the client already has, or is only a part.
-_PARTIAL = frozenset({b"range", b"if-match", b"if-unmodified-since", b"if-range"})
+# These ask for what only the API knows (RFC 9111 section 4.3.2: a cache does not evaluate them).
+_FOR_THE_API = frozenset({b"if-match", b"if-unmodified-since"})
+# Some frameworks take these for the method or the URL that is really meant. Nobody else sends them.
+_OVERRIDES = frozenset(
+    {
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-http-path-override",
+    }
+)
+# Nobody means more than this; reading it would cost more than the answer.
+_DIRECTIVES = frozenset({b"cache-control", b"pragma"})
+_DIRECTIVES_BYTES = 1024
+# On a GET they do nothing but provoke: an error that came by one of them is its sender's alone.
+_ODD = frozenset(
+    {
+        b"content-type",
+        b"content-encoding",
+        b"content-range",
+        b"expect",
+        b"origin",
+        b"access-control-request-method",
+        b"access-control-request-headers",
+    }
+)
+# A browser's head is 1 to 2 KiB. An API's limit may be lower than ours, but hardly lower than this.
+_ORDINARY_BYTES = 4096
 
 
-def bypass_reason(fields: Fields, *, has_body: bool) -> str:
+def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
     """Why a GET or HEAD must go to the API as it is; nothing if it need not."""
     if has_body:
         return "body"
+    if too_many_parameters(target):
+        return "query"
     names = {name.lower() for name, _ in fields}
     if b"connection" in names:
         options = names.intersection(members(fields, b"connection"))
@@ -22,17 +57,61 @@ def bypass_reason(fields: Fields, *, has_body: bool) -> str:
         if options - HOP_BY_HOP:
             # The API won't see these fields, so its answer is not the one that the key, made with them, stands for.
             return "connection"
-    partial = names & _PARTIAL
-    return min(partial).decode() if partial else ""
+    if (
+        not names.isdisjoint(_DIRECTIVES)
+        and sum(len(value) for name, value in fields if name.lower() in _DIRECTIVES) > _DIRECTIVES_BYTES
+    ):
+        return "directives"
+    unshared = (names & _FOR_THE_API) | ({plain(name) for name in names if name[:1] == b"x"} & _OVERRIDES)
+    return min(unshared).decode() if unshared else ""
 
 
-def request_directives(fields: Fields) -> Directives:
-    """The request's Cache-Control."""
-    return directives(fields)
+def ordinary(fields: Fields) -> bool:
+    """Whether others, who send other fields, would have got the same error for it.
+
+    Without this, whoever finds a field that makes the API fail can have its error stored for everybody.
+    """
+    size = 0
+    for name, value in fields:
+        if name.lower() in _ODD or not value.isascii():
+            return False
+        size += len(name) + len(value) + 4
+    return size <= _ORDINARY_BYTES
 
 
-def wishes(fields: Fields, said: Directives) -> Wanted:
+# An id or a number: a request's own, and no reason for an error, but in fields that an API reads.
+_ID = re.compile(rb"(?:[0-9]{1,20}|[0-9A-Fa-f-]{8,64})\Z")
+_READ = (b"accept", b"if-")
+# No reason either: they are in the key, about this hop, or about what is stored.
+_NO_REASON = HOP_BY_HOP | {
+    b"host",
+    b"via",
+    b"cache-control",
+    b"pragma",
+    b"range",
+    b"if-range",
+    b"content-length",
+}
+# Who asks is a reason to be refused (4xx), hardly one to fail (5xx).
+_WHO = frozenset({b"x-forwarded-for", b"x-real-ip", b"forwarded"})
+
+
+def provoking(fields: Fields, status: int) -> frozenset[bytes]:
+    """The fields, in lower case, that may be why the API answered with an error: it is for those who send them alike."""
+    lower = ((name.lower(), value) for name, value in fields)
+    names = frozenset(name for name, value in lower if name.startswith(_READ) or not _ID.match(value))
+    return names - _NO_REASON - (_WHO if status >= 500 else frozenset())
+
+
+def request_directives(fields: Fields, route: settings.Route) -> Directives:
+    """The request's Cache-Control, as far as the route lets it count."""
+    return {} if route.request_directives == "ignore" else directives(fields)
+
+
+def wishes(fields: Fields, said: Directives, route: settings.Route) -> Wanted:
     """What the request asks of a stored answer."""
+    if route.request_directives == "ignore":
+        return ANYTHING
     return wanted(said, pragma_no_cache=not said and b"no-cache" in members(fields, b"pragma"))
 
 
@@ -45,4 +124,16 @@ def asked(fields: Fields, said: Directives, route: settings.Route, *, now: float
         cookie=b"cookie" in names and per != "cookie" and not route.store.cookie,
         no_store="no-store" in said,
         requested_at=now,
+        ordinary=ordinary(fields),
+        principal=bool(per) and per.encode() in names,
     )
+
+
+# Of the client's own copy. If-Range is about a part, and the others about a change.
+_CONDITIONS = (b"if-none-match", b"if-modified-since")
+
+
+def conditions(fields: Fields) -> str:
+    """A digest of the request's conditions; empty if it has none."""
+    lines = [(name, value) for name in _CONDITIONS for value in values(fields, name)]
+    return f":if:{blake2b(repr(lines).encode(), digest_size=8).hexdigest()}" if lines else ""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from math import inf
 
 from proxy.policy.cache_control import Directives, delta_seconds
 
@@ -24,6 +25,9 @@ class Wanted:
     no_cache: bool = False
     max_age: float | None = None
     min_fresh: float = 0.0
+    max_stale: float = 0.0
+    if_error: float = 0.0
+    """It takes an answer that is stale by so much where the API fails (RFC 5861 section 4)."""
     only_if_cached: bool = False
 
 
@@ -35,12 +39,19 @@ def wanted(said: Directives, *, pragma_no_cache: bool) -> Wanted:
     if not said:
         return Wanted(no_cache=True) if pragma_no_cache else ANYTHING
     max_age = delta_seconds(said["max-age"]) if "max-age" in said else None
+    any_staleness = "max-stale" in said and said["max-stale"] is None
     return Wanted(
         no_cache="no-cache" in said,
         max_age=None if max_age is None else float(max_age),
-        min_fresh=float(delta_seconds(said.get("min-fresh")) or 0),
+        min_fresh=_seconds(said, "min-fresh"),
+        max_stale=inf if any_staleness else _seconds(said, "max-stale"),
+        if_error=_seconds(said, "stale-if-error"),
         only_if_cached="only-if-cached" in said,
     )
+
+
+def _seconds(said: Directives, name: str) -> float:
+    return float(delta_seconds(said.get(name)) or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +63,8 @@ class Times:
     revalidate_s: float
     error_s: float
     keep_until: float
+    never_stale: bool = False
+    immutable: bool = False
     soft_purged: float = 0.0
 
     @property
@@ -61,24 +74,46 @@ class Times:
 
 
 def use(times: Times, asked: Wanted, now: float) -> Use:
-    """What a stored answer is good for at `now`. Source: RFC 9111 section 4.2, RFC 5861 section 3."""
+    """What a stored answer is good for at `now`. Source: RFC 9111 sections 4.2 and 5.2.1, RFC 5861 section 3."""
     if now >= times.keep_until:
         return Use.GONE
     fresh_until = times.effective_fresh_until
     if times.soft_purged:
         # It counts at once, although the clock that it was made by may be ahead of this one.
         fresh_until = min(fresh_until, now)
-    if asked.no_cache or (asked.max_age is not None and now - times.generated > asked.max_age):
+    if asked.no_cache or _too_old(times, asked, fresh_until, now):
         return Use.REVALIDATE
     if now + asked.min_fresh < fresh_until:
         return Use.FRESH
-    # Whoever names an age or a rest of freshness takes nothing stale (RFC 9111 sections 5.2.1.1 and 5.2.1.3).
-    if now < fresh_until + times.revalidate_s and not asked.min_fresh and asked.max_age is None:
+    if asked.min_fresh:
+        return Use.REVALIDATE
+    if now < fresh_until + asked.max_stale and not times.never_stale and not times.soft_purged:
+        return Use.FRESH
+    # Whoever names an age takes nothing stale but by max-stale (RFC 9111 section 5.2.1.1).
+    if now < fresh_until + times.revalidate_s and asked.max_age is None:
         return Use.STALE
     return Use.REVALIDATE
 
 
-def usable_on_error(times: Times, now: float) -> bool:
+def _too_old(times: Times, asked: Wanted, fresh_until: float, now: float) -> bool:
+    if asked.max_age is None or (times.immutable and now < fresh_until):
+        # A reload of what can't change need not be asked about (RFC 8246 section 2).
+        return False
+    # max-age=0 is how a client asks for validation, even of what came in this very moment.
+    return asked.max_age == 0 or now - times.generated > asked.max_age
+
+
+def why_asked(times: Times | None, asked: Wanted, now: float, *, varies: bool) -> str:
+    """Why the API is asked although this is stored, or nothing is but, where it `varies`, for other requests.
+
+    Source: RFC 9211 section 2.2.
+    """
+    if times is None:
+        return "vary-miss" if varies else "uri-miss"
+    return "request" if asked.no_cache or now < times.effective_fresh_until else "stale"
+
+
+def usable_on_error(times: Times, asked: Wanted, now: float) -> bool:
     """Whether a stale answer may stand in while the API fails (RFC 5861 section 4)."""
-    fresh_until = times.effective_fresh_until
-    return now < times.keep_until and now < fresh_until + max(times.error_s, times.revalidate_s)
+    window = max(times.error_s, times.revalidate_s, 0.0 if times.never_stale else asked.if_error)
+    return now < times.keep_until and now < times.effective_fresh_until + window

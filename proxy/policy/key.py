@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from proxy.policy.forwarded import forwarded
 from proxy.policy.routes import Route, url_of
 from proxy.wire.fields import Fields, members, values
 
@@ -23,12 +24,14 @@ class Key:
     """Digest of the principal's header; empty where the route has no `per` or the request no such header."""
     vary: tuple[bytes, ...]
     """Normalised values of the route's `vary` headers."""
+    forwarded: bytes = b""
+    """Digest of what proxies say about the URL (see `policy.forwarded`); empty for any host."""
 
     @property
     def text(self) -> str:
         """The key itself: short, safe as a Redis key, without a secret in it. Equal only for equal parts."""
         digest = blake2b(digest_size=16)
-        for part in (self.host, self.url, self.principal, *self.vary):
+        for part in (self.host, self.url, self.principal, self.forwarded, *self.vary):
             digest.update(b"%d:" % len(part))
             digest.update(part)
         return f"e:{self.route.namespace}:{digest.hexdigest()}"
@@ -37,12 +40,14 @@ class Key:
 def key_of(route: Route, target: bytes, fields: Fields, *, hostless: frozenset[bytes] = frozenset()) -> Key:
     """The key of a request. `target` is its path and query as sent; `hostless` are the URLs that answer for any Host."""
     url = url_of(route, target)
+    any_host = url in hostless
     return Key(
         route=route,
-        host=ANY_HOST if url in hostless else b",".join(values(fields, b"host")).lower(),
+        host=ANY_HOST if any_host else b",".join(values(fields, b"host")).lower(),
         url=url,
         principal=principal(fields, route.per) if route.per else b"",
         vary=tuple(vary_value(fields, name) for name in route.vary),
+        forwarded=b"" if any_host else forwarded(fields),
     )
 
 
@@ -68,13 +73,31 @@ def vary_value(fields: Fields, name: bytes) -> bytes:
         return b"-"
     if name in _CASELESS:
         return b"+" + b",".join(members(fields, name))
-    if name == b"accept" and not any(b'"' in line for line in lines):
-        return b"+" + b",".join(piece.strip() for line in lines for piece in line.split(b","))
-    return b"+" + b"\n".join(lines)
+    if name in _NO_LIST or any(b'"' in line for line in lines):
+        return b"+" + b"\n".join(lines)
+    # Anything else that has commas is a list, or two lines of it could not have been sent (RFC 9110 section 5.3).
+    return b"+" + b",".join(piece.strip() for line in lines for piece in line.split(b","))
 
 
 # Lists of members that are defined as case-insensitive and hold no quoted text (RFC 9110 section 12.5).
 _CASELESS = frozenset({b"accept-encoding", b"accept-language", b"accept-charset"})
+# Text in which a comma is a comma, or whose white space somebody may read.
+_NO_LIST = frozenset(
+    {
+        b"authorization",
+        b"cookie",
+        b"date",
+        b"from",
+        b"host",
+        b"if-modified-since",
+        b"if-range",
+        b"if-unmodified-since",
+        b"origin",
+        b"proxy-authorization",
+        b"referer",
+        b"user-agent",
+    }
+)
 
 
 def variant(key: str, names: tuple[bytes, ...], fields: Fields) -> str:

@@ -117,7 +117,7 @@ class Purges:
         self._floor = 0
         self._hard: dict[tuple[Kind, str], int] = {}
         self._soft: dict[tuple[Kind, str], int] = {}
-        self._patterns: dict[tuple[str, bool], tuple[re.Pattern[str], int]] = {}
+        self._patterns: dict[tuple[str, bool], tuple[Glob, int]] = {}
 
     def apply(self, record: Record) -> None:
         """Take in a record. Repeating one changes nothing; they come in the order of their ids."""
@@ -146,7 +146,7 @@ class Purges:
                 return PURGED
             soft_at = max(soft_at, soft.get(name, -1))
         for (_, is_soft), (pattern, at) in self._patterns.items():
-            if at > entry.born and pattern.fullmatch(entry.url):
+            if at > entry.born and pattern.matches(entry.url):
                 if not is_soft:
                     return PURGED
                 soft_at = max(soft_at, at)
@@ -164,18 +164,36 @@ class Purges:
     def _apply_pattern(self, record: Record) -> None:
         key = (record.value, record.soft)
         _, before = self._patterns.pop(key, (None, 0))
-        self._patterns[key] = (glob(record.value), max(before, record.at))
+        self._patterns[key] = (Glob.of(record.value), max(before, record.at))
         if len(self._patterns) > MAX_PATTERNS:
             _, oldest = self._patterns.pop(next(iter(self._patterns)))
             self._floor = max(self._floor, oldest)
 
 
-def glob(pattern: str) -> re.Pattern[str]:
+@dataclass(frozen=True, slots=True)
+class Glob:
     """A pattern in which `*` stands for any run of characters and all else for itself."""
-    pieces = [re.escape(piece) for piece in re.split(r"\*+", pattern)]
-    # An atomic-like shape: each `*` runs to the first place where the next piece fits, so matching never explodes.
-    if len(pieces) == 1:
-        return re.compile(pieces[0], re.DOTALL)
-    head, *middle, tail = pieces
-    lazy = "".join(f"(?>.*?{piece})" for piece in middle if piece)
-    return re.compile(f"{head}{lazy}.*{tail}", re.DOTALL)
+
+    head: str
+    middle: tuple[str, ...]
+    tail: str | None
+    """What the text ends with; None where the pattern has no `*`, so that `head` is all of it."""
+
+    @classmethod
+    def of(cls, pattern: str) -> "Glob":
+        head, *rest = re.split(r"\*+", pattern)
+        return cls(head, tuple(rest[:-1]), rest[-1] if rest else None)
+
+    def matches(self, text: str) -> bool:
+        """In time that grows with the text, whatever the pattern: each piece is taken where it first fits."""
+        if self.tail is None:
+            return text == self.head
+        if not text.startswith(self.head):
+            return False
+        place = len(self.head)
+        for piece in self.middle:
+            found = text.find(piece, place)
+            if found < 0:
+                return False
+            place = found + len(piece)
+        return len(text) - len(self.tail) >= place and text.endswith(self.tail)

@@ -203,6 +203,15 @@ def url_of(route: Route, target: bytes) -> bytes:
     return path + b"?" + selected if selected else path
 
 
+# Nobody means more, and sorting them would cost more than the answer.
+_MAX_PARAMETERS = 256
+
+
+def too_many_parameters(target: bytes) -> bool:
+    """Whether a target's query is not to be made part of a key: its answer is not stored."""
+    return target.count(b"&") + target.count(b";") >= _MAX_PARAMETERS
+
+
 def select_query(query: bytes, wanted: frozenset[bytes] | None) -> bytes:
     """The parameters that count, sorted by name; equal names keep their order. None counts all.
 

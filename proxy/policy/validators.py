@@ -25,7 +25,8 @@ class Condition(Enum):
 def evaluate(request: Fields, *, etag: bytes, last_modified: bytes, now: float) -> Condition:
     """Whether the client's own copy is current, so that a 304 is enough.
 
-    If-None-Match, compared weakly, goes before If-Modified-Since. Source: RFC 9110 sections 13.1 and 13.2.2.
+    If-None-Match, compared weakly, goes before If-Modified-Since. `last_modified` is the answer's Date where it says
+    nothing else. Source: RFC 9110 sections 13.1 and 13.2.2, RFC 9111 section 4.3.2.
     """
     tags = combined(request, b"if-none-match")
     if tags is not None:
@@ -66,19 +67,33 @@ def revalidation(etag: bytes, last_modified: bytes) -> Fields:
     return tuple(conditions)
 
 
-def selects(not_modified: Fields, etag: bytes) -> bool:
-    """Whether a 304 speaks of the stored answer: it names no strong ETag, or the stored one.
+def selects(not_modified: Fields, *, etag: bytes, last_modified: bytes) -> bool:
+    """Whether a 304 speaks of the stored answer: it names no validator, or the stored one's.
 
-    Source: RFC 9111 section 4.3.4.
+    A strong ETag must be the same, a weak one need only look the same. Source: RFC 9111 section 4.3.4.
     """
     tags = values(not_modified, b"etag")
-    return not tags or tags[0].startswith(b"W/") or tags[0] == etag
+    if not tags:
+        return values(not_modified, b"last-modified") in ([], [last_modified])
+    if tags[0].startswith(b"W/"):
+        return tags[0].removeprefix(b"W/") == etag.removeprefix(b"W/")
+    return tags[0] == etag
 
 
-# RFC 9111 section 3.2 and 4.3.4: these describe the stored body or this hop and stay as they are.
-_KEPT = frozenset(
-    {b"content-length", b"content-encoding", b"content-range", b"content-type", b"transfer-encoding"}
-)
+def describes(head: Fields, stored: Fields, size: int) -> bool:
+    """Whether an answer to HEAD speaks of the stored answer of `size` bytes: what it says of validators and length fits.
+
+    Source: RFC 9111 section 4.3.5.
+    """
+    lengths = values(head, b"content-length")
+    if lengths and lengths[0] != b"%d" % size:
+        return False
+    named = (name for name in (b"etag", b"last-modified") if values(head, name))
+    return all(values(head, name) == values(stored, name) for name in named)
+
+
+# These describe the stored bytes and stay as they are (RFC 9111 section 3.2).
+_KEPT = frozenset({b"content-length", b"content-encoding", b"content-range", b"transfer-encoding"})
 
 
 def freshened(stored: Fields, update: Fields) -> Fields:

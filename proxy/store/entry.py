@@ -6,6 +6,7 @@ from the API, or zstd). Bytes that are damaged, foreign, of another version or s
 """
 
 import struct
+from math import isfinite
 from zlib import crc32
 
 import msgspec
@@ -14,10 +15,9 @@ import zstandard
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
-from proxy.policy.tags import response_tags
-from proxy.wire.fields import Fields, from_block, values
+from proxy.wire.fields import Fields, block, from_block, values
 
-VERSION = 1
+VERSION = 2
 _PREFIX = struct.Struct(">2sBBI")
 _CHECKSUM = struct.Struct(">I")
 _HEAD_AT = _PREFIX.size + _CHECKSUM.size
@@ -57,9 +57,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     error_s: float
     keep_until: float
     explicit: bool
+    never_stale: bool = False
+    immutable: bool = False
     vary: tuple[str, ...] = ()
     """Not an answer but the names of the headers that its variants' keys are made of."""
     body: bytes = b""
+
+    @property
+    def is_signpost(self) -> bool:
+        """Whether it only says by which headers its variants differ."""
+        return not self.status
 
     @property
     def size(self) -> int:
@@ -85,18 +92,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             revalidate_s=self.revalidate_s,
             error_s=self.error_s,
             keep_until=self.keep_until,
+            never_stale=self.never_stale,
+            immutable=self.immutable,
             soft_purged=soft_purged,
         )
 
-    def living(self, lifetime: Lifetime, *, fields: Fields, head: bytes, born: int) -> "Entry":
-        """The same body with the fields, their tags and the times that a 304 gave it."""
-        before = response_tags(self.fields)
-        # An entry's tags are its route's and then its answer's; where they are not, none may be lost.
-        own = self.tags[: -len(before)] if before and self.tags[-len(before) :] == before else self.tags
+    def living(self, lifetime: Lifetime, *, fields: Fields, tags: tuple[str, ...], born: int) -> "Entry":
+        """The same body with the fields, tags and times that a 304 gave it."""
         return msgspec.structs.replace(
             self,
-            tags=own + response_tags(fields),
-            head=head,
+            tags=tags,
+            head=block(fields),
             born=born,
             etag=first(fields, b"etag"),
             last_modified=first(fields, b"last-modified"),
@@ -106,6 +112,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             error_s=lifetime.error_s,
             keep_until=lifetime.keep_until,
             explicit=lifetime.explicit,
+            never_stale=lifetime.never_stale,
+            immutable=lifetime.immutable,
         )
 
 
@@ -155,6 +163,10 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
         raise Damaged("head") from error
     if entry.key != key:
         raise Damaged("key")
+    instants = (entry.generated, entry.fresh_until, entry.revalidate_s, entry.error_s, entry.keep_until)
+    if not all(map(isfinite, instants)):
+        # What is compared with them would be good for ever.
+        raise Damaged("times")
     body = _body(payload[head_size:], flags, max_body)
     return msgspec.structs.replace(entry, url=url, tags=tags, body=body)
 

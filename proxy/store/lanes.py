@@ -22,7 +22,8 @@ _MAX_CONNECTING = 4
 # Requests per round trip: most of what there is to save, and few enough to share a connection's bad luck.
 _BATCH = 16
 _BATCH_BYTES = 256 * 1024
-ERRORS = (RedisError, RedisClusterException, OSError, ValueError, LookupError, TypeError)
+# MemoryError: an answer that announces billions of members is refused by asking for their memory.
+ERRORS = (RedisError, RedisClusterException, OSError, ValueError, LookupError, TypeError, MemoryError)
 """All that asking Redis may raise. The last three: redis-py parses the text of some errors without expecting garbage."""
 
 Spawn = Callable[[Coroutine[Any, Any, Any], str], object]

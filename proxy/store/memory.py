@@ -57,6 +57,10 @@ class Memory(Generic[V]):
             node.uses += 1
         return node.value
 
+    def __contains__(self, key: str) -> bool:
+        """Whether it is stored; no use."""
+        return self._find(key) is not None
+
     def put(self, key: str, value: V, *, size: int, until: float) -> bool:
         """Store a value of `size` bytes that may be dropped after `until` (Unix seconds).
 

@@ -12,6 +12,7 @@ So a Redis that dies or hangs delays requests for about twice `timeout`, each by
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
@@ -257,8 +258,7 @@ class RedisTier:
         name = self._name(key)
         pairs = [part for pair in fields.items() for part in pair]
         command = Command(("XADD", name, "MINID", "~", max(0, keep_after_ms), "*", *pairs))
-        record_id: bytes = _told(await self._call("stream_add", name, command))
-        return record_id.decode("ascii", "replace")
+        return _stream_id(_told(await self._call("stream_add", name, command)))
 
     async def stream_last_id(self, key: str) -> str:
         """NO_RECORD of an empty stream. Raises RedisDown."""
@@ -290,8 +290,7 @@ class RedisTier:
             self._failed(call, kind_of(error))
             raise RedisDown(kind_of(error)) from error
         self._answered(call, [reply])
-        streams = _told(call)
-        return _records(streams[0][1]) if streams else []
+        return _records_of_one(_told(call))
 
     async def close(self) -> None:
         if self._prober is not None:
@@ -516,11 +515,29 @@ def _told(call: _Call) -> Any:
     return call.replies[0]
 
 
+# Milliseconds and a sequence number, each of at most 64 bits.
+_STREAM_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}\Z")
+
+
+def _stream_id(raw: Any) -> str:
+    if not isinstance(raw, bytes) or not _STREAM_ID.match(raw):
+        raise RedisDown(Kind.PROTOCOL)
+    return raw.decode()
+
+
+def _records_of_one(reply: Any) -> list[tuple[str, dict[bytes, bytes]]]:
+    """The records of the only stream that was asked for."""
+    try:
+        return _records(reply[0][1]) if reply else []
+    except (TypeError, LookupError) as error:
+        raise RedisDown(Kind.PROTOCOL) from error
+
+
 def _records(reply: Iterable[Any]) -> list[tuple[str, dict[bytes, bytes]]]:
     """A stream's records, as RESP2 lists them: [[id, [field, value, ..]], ..]."""
     try:
         return [
-            (record_id.decode("ascii"), dict(zip(parts[::2], parts[1::2], strict=True)))
+            (_stream_id(record_id), dict(zip(parts[::2], parts[1::2], strict=True)))
             for record_id, parts in reply
         ]
     except (TypeError, ValueError, AttributeError) as error:

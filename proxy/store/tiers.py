@@ -18,7 +18,7 @@ from proxy.wire.fields import Fields
 class Copy:
     """An entry in memory. What is mutable about it is only how far it has been checked against purges."""
 
-    __slots__ = ("entry", "epoch", "since", "standing", "until")
+    __slots__ = ("crowded", "entry", "epoch", "since", "standing", "until", "variants")
 
     def __init__(self, entry: Entry, *, since: float, until: float) -> None:
         self.entry = entry
@@ -26,6 +26,10 @@ class Copy:
         self.until = until
         self.epoch = -1
         self.standing: Standing = GOOD
+        self.variants: dict[str, None] | None = None
+        """Of a signpost: the keys of its variants, oldest first."""
+        self.crowded = False
+        """Of a signpost: whether one had to go for the latest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,11 @@ class Tiers:
             copy = self._good_copy(variant_key(key, copy.entry, fields), now)
         return None if copy is None else Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
 
+    def varies(self, key: str) -> bool:
+        """Whether memory knows answers under the key, if only for requests with other fields."""
+        copy = self.memory.get(key)
+        return copy is not None and bool(copy.entry.vary)
+
     def _good_copy(self, key: str, now: float) -> Copy | None:
         copy = self.memory.get(key)
         if copy is None:
@@ -90,16 +99,24 @@ class Tiers:
             return None
         return copy
 
-    def remember(self, entry: Entry, route: Route, now: float, *, redis_left_s: float | None = None) -> None:
+    def remember(
+        self, entry: Entry, route: Route, now: float, *, redis_left_s: float | None = None
+    ) -> Copy | None:
         """Keep a copy in memory: as long as it's good, or `max_age` where Redis has it too and can be asked again."""
-        if not route.settings.memory:
-            return
+        if not route.settings.memory and not entry.is_signpost:
+            return None
         until = entry.keep_until
         if self._redis is not None and route.settings.redis:
             until = min(until, now + self.limits.max_age)
         if redis_left_s is not None:
             until = min(until, now + redis_left_s)
-        self.memory.put(entry.key, Copy(entry, since=now, until=until), size=entry.size, until=until)
+        copy = Copy(entry, since=now, until=until)
+        before = self.memory.get(entry.key) if entry.is_signpost else None
+        if before is not None and before.entry.vary == entry.vary:
+            # The same signpost, from Redis: what stands behind it here is still there.
+            copy.variants, copy.crowded = before.variants, before.crowded
+        self.memory.put(entry.key, copy, size=entry.size, until=until)
+        return copy
 
     # -- Redis --
 
@@ -138,6 +155,8 @@ class Tiers:
             return
         ttl_s = entry.keep_until - now
         if entry.key != base_key:
+            if self._crowded(base_key):
+                return
             await self._share(signpost(entry, base_key), ttl_s)
         await self._share(entry, ttl_s)
 
@@ -161,9 +180,30 @@ class Tiers:
         if self._log.purges.standing(entry.concerned).purged:
             return False
         if entry.key != base_key:
-            self.remember(signpost(entry, base_key), route, now)
+            self._point(entry, base_key, route, now)
         self.remember(entry, route, now)
         return True
+
+    def _point(self, entry: Entry, base_key: str, route: Route, now: float) -> None:
+        """Renew the signpost to a variant. The oldest variants go where there are too many."""
+        copy = self.remember(signpost(entry, base_key), route, now)
+        if copy is None:
+            return
+        variants = copy.variants or {}
+        if len(variants) >= self.limits.max_variants:
+            variants = {key: None for key in variants if key in self.memory}
+        variants.pop(entry.key, None)
+        variants[entry.key] = None
+        crowded = len(variants) > self.limits.max_variants
+        while len(variants) > self.limits.max_variants:
+            oldest = next(iter(variants))
+            del variants[oldest]
+            self.memory.pop(oldest)
+        copy.variants, copy.crowded = variants, crowded
+
+    def _crowded(self, base_key: str) -> bool:
+        copy = self.memory.get(base_key)
+        return copy is not None and copy.crowded
 
 
 def signpost(entry: Entry, base_key: str) -> Entry:
@@ -191,4 +231,4 @@ def signpost(entry: Entry, base_key: str) -> Entry:
 
 def variant_key(key: str, entry: Entry, fields: Fields) -> str:
     """The key of a request's own variant, where `entry` is any of them or the signpost."""
-    return variant(key, tuple(name.encode() for name in entry.vary), fields)
+    return variant(key, tuple(name.encode("latin-1") for name in entry.vary), fields)

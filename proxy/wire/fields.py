@@ -1,6 +1,7 @@
 """Header fields as they came: raw names and values, in order; and which of them end at this hop."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Name (case as sent) and value (without surrounding white space), in order, repeated ones apart."""
@@ -12,6 +13,31 @@ HOP_BY_HOP = frozenset(
 
 # Whatever Connection says: without them the next reader would see another end of the body, or another site.
 _NEVER_NAMED = frozenset({b"content-length", b"host"})
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+"""A character of a token (RFC 9110 section 5.6.2), for regular expressions."""
+
+# Bare CR and LF, NUL and other control characters, folded lines, space before the colon and empty names match nowhere.
+_LINE = re.compile(rb"^(%b++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)\r\n" % TOKEN, re.MULTILINE)
+
+
+def from_lines(lines: bytes) -> Fields | None:
+    """Lines as they were received, each with its CRLF, as fields. None where any of them is malformed.
+
+    Source: RFC 9112 section 5.
+    """
+    found = _LINE.findall(lines)
+    # Each match is one whole line: as many as there are ends of line leave nothing between them.
+    if len(found) != lines.count(b"\n") or not (lines.endswith(b"\r\n") or not lines):
+        return None
+    if b" \r\n" in lines or b"\t\r\n" in lines:
+        return tuple([(name, value.rstrip(b" \t")) for name, value in found])
+    return tuple(found)
+
+
+def keeps_alive(options: Collection[bytes], *, http_1_0: bool) -> bool:
+    """Whether a connection goes on after a message with these members of Connection (RFC 9112 section 9.3)."""
+    return b"close" not in options and (not http_1_0 or b"keep-alive" in options)
 
 
 def values(fields: Fields, name: bytes) -> list[bytes]:

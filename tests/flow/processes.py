@@ -144,7 +144,7 @@ async def running(
             if proxy.process.poll() is None:
                 proxy.process.kill()
                 proxy.process.wait()
-        errors = [line for line in proxy.log() if line["level"] == "error"]
+        errors = [line for line in proxy.log() if line.get("level") == "error"]
         assert defects or not errors, errors
 
 

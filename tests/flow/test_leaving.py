@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from tests.claims import attack
 from tests.flow.client import connected, fetch, request
 from tests.flow.origin import Asked, Origin, cut_off, ok, once, origin
 from tests.flow.processes import Proxy, running
@@ -102,19 +103,25 @@ async def test_a_client_that_leaves_an_endless_answer_leaves_no_connection_to_th
     await idle(proxy)
 
 
+@attack("credential leaks", "the answer of a client that left is not given to another that waited with it")
 async def test_when_one_of_many_leaves_an_answer_that_is_not_shared_each_of_the_rest_gets_its_own(
     api: Origin, proxy: Proxy
 ) -> None:
     path, release = "/kept/mine", asyncio.Event()
-    api.on(path, once(release, ok(b"mine", "Set-Cookie: a=b")))
+
+    async def whose(asked: Asked) -> None:
+        await release.wait()
+        await ok(asked.get("x-api-key").encode(), "Set-Cookie: a=b")(asked)
+
+    api.on(path, whose)
     async with connected(proxy.port) as leader:
-        await leader.send(request(path))
+        await leader.send(request(path, "X-Api-Key: leader"))
         await api.came(path)
-        rest = [asyncio.ensure_future(fetch(proxy.port, path)) for _ in range(3)]
+        rest = [asyncio.ensure_future(fetch(proxy.port, path, f"X-Api-Key: {n}")) for n in range(3)]
         await proxy.until("crowdgate_inflight_requests", 4)
     release.set()
 
-    assert [response.body for response in await asyncio.gather(*rest)] == [b"mine"] * 3
+    assert [response.body for response in await asyncio.gather(*rest)] == [b"0", b"1", b"2"]
     await idle(proxy)
 
 

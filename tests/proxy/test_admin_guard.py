@@ -12,15 +12,15 @@ from typing import Any, cast
 import pytest
 from aiohttp import web
 
-from proxy import admin_guard
-from proxy.admin_guard import may_write
+from proxy import admin_guard, settings
+from proxy.admin_guard import is_operator, may_read, may_write
 from tests.flow.client import connected, request
 from tests.proxy.live import live
 
 
-def asked_by(remote: str | None, **headers: str) -> web.BaseRequest:
+def asked_by(remote: str | None, path: str = "/api/stats", **headers: str) -> web.BaseRequest:
     headers = {"Host": "127.0.0.1", **headers}
-    return cast("web.BaseRequest", SimpleNamespace(remote=remote, headers=headers))
+    return cast("web.BaseRequest", SimpleNamespace(remote=remote, path=path, headers=headers))
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
@@ -60,6 +60,64 @@ def test_a_name_for_loopback_is_no_loopback(host: str) -> None:
 )
 def test_the_token_is_compared_as_a_whole(given: str, is_right: bool) -> None:
     assert (may_write(asked_by("10.0.0.1", Authorization=given), "tök en") == "") is is_right
+
+
+@pytest.mark.parametrize(
+    "host", ["", "10.0.0.7:9901", "localhost", "LOCALHOST:1", "[::1]:9901", "ops.Test", "OPS.test:80"]
+)
+def test_who_calls_by_an_address_or_by_a_name_that_is_listed_may_read(host: str) -> None:
+    assert may_read(asked_by("10.0.0.1", Host=host), settings.Admin(hosts=("Ops.test",))) == ""
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.test",
+        "ops.test.evil.test:9901",
+        "x.ops.test",
+        "localhost.",
+        "127.0.0.1.evil.test",
+        ":",
+        "[evil]",
+    ],
+)
+def test_who_calls_by_any_other_name_may_not(host: str) -> None:
+    refusal = may_read(asked_by("127.0.0.1", Host=host), settings.Admin(hosts=("ops.test",), token="t"))
+    assert refusal.startswith("called by a name that admin.hosts does not list")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
+def test_probes_and_scrapers_may_call_by_any_name(path: str) -> None:
+    assert may_read(asked_by("10.0.0.1", path, Host="crowdgate.shop.svc:9901"), settings.Admin()) == ""
+
+
+def test_with_the_token_any_name_will_do() -> None:
+    request = asked_by("10.0.0.1", Host="evil.test", Authorization="Bearer t")
+    assert [may_read(request, settings.Admin(token=token)) == "" for token in ("t", "other", None)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("remote", "headers", "token", "is_one"),
+    [
+        pytest.param("127.0.0.1", {}, None, True, id="on the machine"),
+        pytest.param("127.0.0.1", {}, "t", True, id="on the machine, where there is a token"),
+        pytest.param("10.0.0.1", {"Authorization": "Bearer t"}, "t", True, id="with the token"),
+        pytest.param(
+            "10.0.0.1", {"Authorization": "Bearer t"}, None, False, id="with a token where there is none"
+        ),
+        pytest.param("10.0.0.1", {}, None, False, id="from elsewhere"),
+        pytest.param("127.0.0.1", {"Via": "1.1 x"}, "t", False, id="through a proxy on the machine"),
+        pytest.param("127.0.0.1", {"Host": "ops.test"}, None, False, id="by a name"),
+    ],
+)
+def test_an_operator_has_the_token_or_is_on_the_machine(
+    remote: str, headers: dict[str, str], token: str | None, is_one: bool
+) -> None:
+    assert is_operator(asked_by(remote, **headers), token) is is_one
 
 
 async def test_a_body_too_large_is_refused(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def refusal(body: object) -> str:
         ({"routes": ["zzz"]}, "routes[0]: there is no route `zzz`; there are: event, events"),
         (["events"], "the body must be a JSON object with patterns, routes, soft, tags, urls, wait"),
         (b"[", "the body is not JSON: Input data was truncated"),
+        (b"[" * 100_000, "the body is nested too deep"),
         (b"\xff", "the body is not JSON: JSON is malformed: invalid character (byte 0)"),
     ],
 )

@@ -1,6 +1,7 @@
 """What is stored of an answer; how it is fetched is tested through the handler and in tests/flow/."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -27,6 +28,7 @@ LIFETIME = Lifetime(
     explicit=True,
 )
 FIELDS: Fields = ((b"Host", b"a"), (b"Accept-Language", b"de"))
+VIA = (b"Via", b"1.1 crowdgate")
 HEAD = b'HTTP/1.1 200 Fine\r\nx-Odd: 1\r\nAge: 5\r\nETag: "a"\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Hop: 2'
 
 
@@ -41,6 +43,7 @@ def fill(*, hostless: bool = False, fields: Fields = FIELDS) -> Fill:
 
     class Made:
         upstream = Upstream()
+        settings = settings.Settings(upstream=settings.Upstream(url="http://api"))
 
     return Fill(
         config=cast("Config", Made()),
@@ -104,11 +107,32 @@ def test_the_client_s_conditions_are_not_the_cache_s() -> None:
         *FIELDS,
         (b"If-None-Match", b'"a"'),
         (b"If-Modified-Since", b"Tue, 01 Sep 2026 10:00:00 GMT"),
+        VIA,
     )
 
 
 def test_what_is_for_any_host_is_asked_under_the_api_s_own() -> None:
-    assert _outgoing(fill(hostless=True), None).fields == ((b"Host", b"api:80"), (b"Accept-Language", b"de"))
+    planted = ((b"X-Forwarded-Host", b"evil"), (b"X-Forwarded-For", b"::1"), (b"Accept-Language", b"de"))
+    request = _outgoing(fill(hostless=True, fields=((b"Host", b"a"), *planted)), None)
+
+    assert request.fields == ((b"Host", b"api:80"), *planted[1:], VIA)
+
+
+@pytest.mark.parametrize(
+    ("conditional", "stored", "sent"),
+    [
+        pytest.param(True, False, b'"z"', id="nothing is stored: the client's"),
+        pytest.param(False, False, None, id="the whole is wanted: none"),
+        pytest.param(True, True, b'"a"', id="something is stored: its own"),
+    ],
+)
+def test_the_api_is_asked_under_the_conditions_of_whoever_has_a_copy(
+    *, conditional: bool, stored: bool, sent: bytes | None
+) -> None:
+    wanted = replace(fill(fields=(*FIELDS, (b"If-None-Match", b'"z"'))), conditional=conditional)
+    request = _outgoing(wanted, Found(entry=entry_of(HEAD)) if stored else None)
+
+    assert dict(request.fields).get(b"If-None-Match") == sent
 
 
 class Body:

@@ -294,7 +294,8 @@ async def test_a_write_that_breaks_off_purges_nothing(api: Origin, core: Core) -
 @pytest.mark.parametrize(
     "fields",
     [
-        pytest.param([(b"Range", b"bytes=0-1")], id="Range"),
+        pytest.param([(b"X-HTTP-Method-Override", b"DELETE")], id="a method that is meant instead"),
+        pytest.param([(b"X_Rewrite-URL", b"/b")], id="a URL that is meant instead"),
         pytest.param([(b"If-Match", b'"a"')], id="If-Match"),
         pytest.param([(b"Connection", b"upgrade"), (b"Upgrade", b"h2c")], id="an upgrade"),
     ],
@@ -320,4 +321,7 @@ async def test_what_the_api_did_not_date_is_dated(api: Origin, core: Core) -> No
 async def test_a_request_without_host_gets_the_api_s(api: Origin, core: Core) -> None:
     await read(await core.handler.answer(Incoming(method="GET", target=b"/passed", fields=())))
 
-    assert api.asked[0].fields == ((b"Host", f"127.0.0.1:{api.port}".encode()),)
+    assert api.asked[0].fields == (
+        (b"Host", f"127.0.0.1:{api.port}".encode()),
+        (b"Via", b"1.1 crowdgate"),
+    )

@@ -236,3 +236,37 @@ async def test_a_100_lets_the_body_go_and_is_no_answer() -> None:
     connection.data_received(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     assert (connection.continued.is_set(), connection.head, seen) == (True, None, [])
+
+
+async def test_interim_answers_count_towards_the_largest_head() -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+    connection, transport = connected()
+    seen: list[Any] = []
+    connection.informational = seen.append
+    for _ in range(LIMITS.max_head // len(early)):
+        connection.data_received(early)
+    assert not transport.closed
+    connection.data_received(early * 2)
+
+    with pytest.raises(UpstreamError, match=r"larger than upstream\.max_head"):
+        await connection.receive_head(0.1)
+    assert (transport.closed, len(seen)) == (True, LIMITS.max_head // len(early))
+    # The next request's begin anew.
+    connection, _ = connected()
+    connection.data_received(early * 100 + LENGTH)
+    assert await taken(connection) == BODY
+
+
+async def test_many_tiny_chunks_are_kept_as_one_piece() -> None:
+    connection, _ = connected()
+    connection.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000)
+
+    assert (len(connection._chunks), len(await connection.receive(0.1))) == (1, 1000)
+
+
+async def test_a_head_that_comes_by_the_byte_is_read_once() -> None:
+    connection, _ = connected()
+    for byte in CHUNKED:
+        connection.data_received(bytes([byte]))
+
+    assert await taken(connection) == BODY

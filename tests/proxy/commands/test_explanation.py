@@ -172,9 +172,9 @@ def test_an_unsafe_method_is_told_what_it_purges() -> None:
     assert [("tag", "events"), ("tag", "event:7")] == purges
 
 
-def test_a_range_is_one_of_a_kind() -> None:
-    found = explained("GET", "/api/events", (b"Range", b"bytes=0-1"))
-    assert ("the request's `range` makes its answer one of a kind", None) == (found.reason, found.key)
+def test_a_condition_that_only_the_api_can_judge_is_one_of_a_kind() -> None:
+    found = explained("GET", "/api/events", (b"If-Match", b'"a"'))
+    assert ("the request's `if-match` makes its answer one of a kind", None) == (found.reason, found.key)
 
 
 def test_bytes_that_are_no_utf8_can_be_shown() -> None:

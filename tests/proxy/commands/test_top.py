@@ -94,7 +94,7 @@ def test_a_proxy_that_is_away_for_a_while_ends_nothing(tmp_path: Path) -> None:
     from proxy.commands.top import View  # noqa: PLC0415 - as the command does
 
     with in_a_thread(tmp_path) as own:
-        view = View(own.admin, 0.1)
+        view = View(own.admin, "", 0.1)
         view.look()
     view.look_again()
     assert view.trouble.startswith("cannot reach the admin port")

@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 
 from proxy.policy.cache_control import (
     MAX_DELTA_S,
+    applies,
     delta_seconds,
     directives,
     format_http_date,
     http_date,
     initial_age,
+    named_fields,
 )
 
 # 6 November 1994, 08:49:37 UTC: the example of RFC 9110 section 5.6.7.
@@ -44,8 +46,12 @@ def said(*lines: bytes) -> dict[str, str | None]:
         pytest.param((b'private=""',), {"private": ""}, id="an empty quoted argument"),
         pytest.param((b"max-age=",), {"max-age": ""}, id="an argument left out"),
         pytest.param((b"max-age = 60",), {"max-age": "60"}, id="white space around = is forgiven"),
-        pytest.param((b"max-age=1, max-age=9",), {"max-age": "1"}, id="4.2.1 the first of two counts"),
-        pytest.param((b"max-age=1", b"max-age=9"), {"max-age": "1"}, id="4.2.1 the first of two lines"),
+        pytest.param((b"max-age=9, max-age=9",), {"max-age": "9"}, id="4.2.1 the same twice"),
+        pytest.param((b"max-age=1, max-age=9",), {"max-age": ""}, id="4.2.1 two that differ: unreadable"),
+        pytest.param((b"max-age=9", b"max-age"), {"max-age": ""}, id="4.2.1 on two lines as well"),
+        pytest.param((b'no-cache="a", no-cache="b"',), {"no-cache": "a,b"}, id="5.2.2.4 fields add up"),
+        pytest.param((b'no-cache="a", no-cache',), {"no-cache": None}, id="5.2.2.4 the whole goes first"),
+        pytest.param((b"private=a",), {"private": None}, id="5.2.2.7 unquoted: the whole"),
         pytest.param(
             (b"public", b"max-age=3"), {"public": None, "max-age": "3"}, id="RFC 9110 5.3 several lines"
         ),
@@ -61,7 +67,11 @@ def said(*lines: bytes) -> dict[str, str | None]:
         pytest.param(
             (b'a="b, no-store, c@',), {"no-store": None}, id="a quote without its end hides nothing"
         ),
-        pytest.param((b'a="b, no-store\\',), {}, id="a backslash belongs to no directive"),
+        pytest.param(
+            (b'a="b, no-store\\',), {"no-store": None}, id="what follows a prohibition does not undo it"
+        ),
+        pytest.param((b'private="X', b"max-age=5 x"), {"private": None}, id="nor does an open quote"),
+        pytest.param((b"no-stores x",), {}, id="another word is no prohibition"),
         pytest.param(
             (b'"x, y", no-store',), {"no-store": None}, id="a quoted member hides nothing behind it"
         ),
@@ -228,11 +238,11 @@ def test_a_date_is_written_in_its_preferred_form_and_in_whole_seconds() -> None:
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        pytest.param((), 0.0, id="neither Date nor Age"),
+        pytest.param((), 2.0, id="neither Date nor Age: response_delay"),
         pytest.param(((b"Age", b"30"),), 32.0, id="corrected_age_value = age_value + response_delay"),
         pytest.param(((b"Date", format_http_date(NOW - 20)),), 20.0, id="apparent_age"),
-        pytest.param(((b"Date", format_http_date(NOW + 20)),), 0.0, id="a Date ahead is no negative age"),
-        pytest.param(((b"Date", b"yesterday"),), 0.0, id="a Date that is none"),
+        pytest.param(((b"Date", format_http_date(NOW + 20)),), 2.0, id="a Date ahead is no negative age"),
+        pytest.param(((b"Date", b"yesterday"),), 2.0, id="a Date that is none"),
         pytest.param(
             ((b"Date", format_http_date(NOW - 20)), (b"Age", b"30")), 32.0, id="the greater: corrected"
         ),
@@ -241,8 +251,8 @@ def test_a_date_is_written_in_its_preferred_form_and_in_whole_seconds() -> None:
         ),
         pytest.param(((b"Age", b"30, 99"),), 32.0, id="5.1 the first of a list"),
         pytest.param(((b"Age", b"30"), (b"Age", b"99")), 32.0, id="5.1 the first of two lines"),
-        pytest.param(((b"Age", b"soon"),), 0.0, id="5.1 an invalid Age is ignored"),
-        pytest.param(((b"Age", b"-5"),), 0.0, id="5.1 a negative Age is ignored"),
+        pytest.param(((b"Age", b"soon"),), 2.0, id="5.1 an invalid Age is ignored"),
+        pytest.param(((b"Age", b"-5"),), 2.0, id="5.1 a negative Age is ignored"),
         pytest.param(((b"Age", b"0"),), 2.0, id="an Age of zero still took its way"),
         pytest.param(((b"Age", b"9" * 30),), MAX_DELTA_S + 2.0, id="1.2.2 an Age too large to hold"),
     ],
@@ -256,4 +266,24 @@ def test_the_age_of_an_answer_is_what_rfc_9111_section_4_2_3_makes_it(
 def test_a_date_within_the_same_second_is_no_age() -> None:
     fields = ((b"Date", format_http_date(NOW)),)
 
-    assert initial_age(fields, requested_at=NOW, received_at=NOW + 0.9) == 0.0
+    assert initial_age(fields, requested_at=NOW + 0.9, received_at=NOW + 0.9) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        pytest.param('no-cache="A, b"', {b"a", b"b"}, id="names"),
+        pytest.param('no-cache=" a ,, "', {b"a"}, id="empty members"),
+        pytest.param("no-cache", set(), id="none: the whole answer"),
+        pytest.param('no-cache=""', set(), id="an empty list: the whole answer"),
+        pytest.param('no-cache="a b, c"', set(), id="a list that can't be read: the whole answer"),
+        pytest.param("max-age=5", set(), id="not said at all"),
+    ],
+)
+def test_no_cache_and_private_may_name_fields(argument: str, expected: set[bytes]) -> None:
+    said = directives(((b"Cache-Control", argument.encode()),))
+
+    assert (frozenset(expected), "no-cache" in said and not expected) == (
+        named_fields(said, "no-cache"),
+        applies(said, "no-cache"),
+    )

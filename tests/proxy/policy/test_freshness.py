@@ -1,8 +1,11 @@
+from dataclasses import replace
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.policy.freshness import ANYTHING, Times, Use, Wanted, usable_on_error, use, wanted
+from proxy.policy.freshness import ANYTHING, Times, Use, Wanted, usable_on_error, use, wanted, why_asked
 
 
 def times(
@@ -50,6 +53,41 @@ def times(
         pytest.param(
             times(revalidate=99), Wanted(min_fresh=10), 95, Use.REVALIDATE, id="5.2.1.3 min-fresh: no stale"
         ),
+        pytest.param(times(), Wanted(max_stale=10), 109.9, Use.FRESH, id="5.2.1.2 max-stale: stale enough"),
+        pytest.param(times(), Wanted(max_stale=10), 110, Use.REVALIDATE, id="5.2.1.2 max-stale: too stale"),
+        pytest.param(
+            times(), Wanted(max_stale=10, max_age=105), 104, Use.FRESH, id="5.2.1.1 max-age beside max-stale"
+        ),
+        pytest.param(
+            times(), Wanted(max_stale=10, max_age=50), 104, Use.REVALIDATE, id="5.2.1.1 both must hold"
+        ),
+        pytest.param(
+            replace(times(), never_stale=True),
+            Wanted(max_stale=10),
+            105,
+            Use.REVALIDATE,
+            id="5.2.2.2 must-revalidate goes before max-stale",
+        ),
+        pytest.param(
+            times(soft=60), Wanted(max_stale=100), 70, Use.REVALIDATE, id="a purge goes before max-stale"
+        ),
+        pytest.param(
+            replace(times(), immutable=True), Wanted(max_age=0), 50, Use.FRESH, id="RFC 8246 2 a reload"
+        ),
+        pytest.param(
+            replace(times(), immutable=True),
+            Wanted(no_cache=True),
+            50,
+            Use.REVALIDATE,
+            id="RFC 8246 2 a forced reload",
+        ),
+        pytest.param(
+            replace(times(), immutable=True),
+            Wanted(max_age=0),
+            100,
+            Use.REVALIDATE,
+            id="RFC 8246 2 only while it is fresh",
+        ),
         pytest.param(times(), Wanted(only_if_cached=True), 50, Use.FRESH, id="5.2.1.7 only-if-cached"),
         pytest.param(times(soft=60), ANYTHING, 60, Use.REVALIDATE, id="soft purge: stale from then on"),
         pytest.param(times(soft=60, revalidate=10), ANYTHING, 69.9, Use.STALE, id="soft purge: window opens"),
@@ -90,7 +128,14 @@ def test_a_stored_answer_is_used_only_as_its_times_and_the_request_allow(
 def test_a_stale_answer_stands_in_for_a_failing_api_only_in_its_window(
     stored: Times, now: float, *, expected: bool
 ) -> None:
-    assert expected == usable_on_error(stored, now)
+    assert expected == usable_on_error(stored, ANYTHING, now)
+
+
+@pytest.mark.parametrize(("strict", "expected"), [(False, True), (True, False)])
+def test_a_client_may_take_what_is_stale_while_the_api_fails(*, strict: bool, expected: bool) -> None:
+    stored = replace(times(keep=200), never_stale=strict)
+
+    assert expected == usable_on_error(stored, Wanted(if_error=10), 105)
 
 
 @pytest.mark.parametrize(
@@ -106,13 +151,33 @@ def test_a_stale_answer_stands_in_for_a_failing_api_only_in_its_window(
         pytest.param({"min-fresh": "5"}, False, Wanted(min_fresh=5), id="5.2.1.3 min-fresh"),
         pytest.param({"min-fresh": "x"}, False, ANYTHING, id="5.2.1.3 an unreadable min-fresh is none"),
         pytest.param({"only-if-cached": None}, False, Wanted(only_if_cached=True), id="5.2.1.7"),
-        pytest.param({"max-stale": None}, False, ANYTHING, id="5.2.1.2 max-stale is not taken up"),
+        pytest.param({"max-stale": None}, False, Wanted(max_stale=inf), id="5.2.1.2 max-stale: any age"),
+        pytest.param({"max-stale": "7"}, False, Wanted(max_stale=7), id="5.2.1.2 max-stale"),
+        pytest.param({"max-stale": "x"}, False, ANYTHING, id="5.2.1.2 an unreadable max-stale is none"),
+        pytest.param({"stale-if-error": "7"}, False, Wanted(if_error=7), id="RFC 5861 4 stale-if-error"),
     ],
 )
 def test_a_requests_wishes_are_those_of_rfc_9111_section_5_2_1(
     said: dict[str, str | None], *, pragma: bool, expected: Wanted
 ) -> None:
     assert expected == wanted(said, pragma_no_cache=pragma)
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "now", "varies", "expected"),
+    [
+        pytest.param(None, ANYTHING, 50, False, "uri-miss", id="nothing is stored"),
+        pytest.param(None, ANYTHING, 50, True, "vary-miss", id="only for other requests"),
+        pytest.param(times(), ANYTHING, 150, False, "stale", id="too old"),
+        pytest.param(times(), Wanted(no_cache=True), 150, False, "request", id="the client insists"),
+        pytest.param(times(), Wanted(max_age=1), 50, False, "request", id="too old for this client"),
+        pytest.param(times(soft=40), ANYTHING, 50, False, "stale", id="purged softly"),
+    ],
+)
+def test_why_the_api_is_asked_is_said_in_rfc_9211_s_words(
+    stored: Times | None, asked: Wanted, now: float, *, varies: bool, expected: str
+) -> None:
+    assert expected == why_asked(stored, asked, now, varies=varies)
 
 
 INSTANTS = st.floats(0, 1000)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.policy.cache_control import MAX_DELTA_S, directives, format_http_date
 from proxy.policy.storable import (
+    KEEP_FOR_MAX_STALE_S,
     KEEP_FOR_VALIDATION_S,
     MAX_KEEP_S,
     Asked,
@@ -20,6 +21,7 @@ from proxy.wire.fields import Fields
 NOW = 1_800_000_000.0
 ANYBODY = Asked(authorization=False, cookie=False, no_store=False, requested_at=NOW)
 AUTHORIZED = replace(ANYBODY, authorization=True)
+SOMEBODY = replace(ANYBODY, principal=True)
 COOKIED = replace(ANYBODY, cookie=True)
 
 PLAIN = Route(match="/**")
@@ -30,6 +32,9 @@ FORCED_WINDOWS = Route(match="/**", ttl=60, force_ttl=True, stale_while_revalida
 PRIVATE = Route(match="/**", ttl=60, per="x-user", store=StorePolicy(private=True))
 UNNAMED = Route(match="/**", ttl=60, store=StorePolicy(private=True))
 COOKIES = Route(match="/**", ttl=60, store=StorePolicy(set_cookie=True))
+LONG_WINDOWS = Route(match="/**", ttl=60, stale_while_revalidate=70, stale_if_error=90)
+GUESSING = Route(match="/**", heuristic=3600)
+MANY_TAGS = ((b"Cache-Tag", b",".join(b"%d" % n for n in range(129))),)
 STATUSES = Route(match="/**", ttl=60, status_ttl={404: 5, 302: 0, 200: 7})
 
 
@@ -50,8 +55,39 @@ def cc(*lines: str) -> Fields:
         pytest.param(ANYBODY, 200, cc("no-store, max-age=9"), TTL, "no-store", id="5.2.2.5"),
         pytest.param(ANYBODY, 200, cc("no-store"), FORCED, "no-store", id="5.2.2.5 although forced"),
         pytest.param(ANYBODY, 200, cc("private, max-age=9"), TTL, "private", id="5.2.2.7"),
-        pytest.param(ANYBODY, 200, cc('private="x"'), TTL, "private", id="5.2.2.7 qualified form"),
+        pytest.param(ANYBODY, 200, cc("private=x"), TTL, "private", id="5.2.2.7 a field without quotes"),
+        pytest.param(ANYBODY, 200, cc('private="x y"'), TTL, "private", id="5.2.2.7 a list that is none"),
+        pytest.param(
+            ANYBODY,
+            299,
+            cc("must-understand, max-age=9"),
+            TTL,
+            "must-understand, status 299",
+            id="5.2.2.3 a status nobody knows",
+        ),
+        pytest.param(
+            ANYBODY, 200, (*cc("max-age=9"), *MANY_TAGS), TTL, "too many tags", id="tags that could not purge"
+        ),
+        pytest.param(
+            replace(ANYBODY, ordinary=False),
+            400,
+            cc("max-age=9"),
+            TTL,
+            "error to an odd request",
+            id="an error that the request may have provoked",
+        ),
+        pytest.param(
+            ANYBODY,
+            200,
+            (*cc("max-age=9"), (b"CDN-Cache-Control", b"no-store")),
+            TTL,
+            "no-store",
+            id="RFC 9213 2.2 the targeted field goes first",
+        ),
         pytest.param(ANYBODY, 200, cc("private"), FORCED, "private", id="5.2.2.7 although forced"),
+        pytest.param(
+            ANYBODY, 200, cc("private"), PRIVATE, "private", id="private to nobody, where all have one"
+        ),
         pytest.param(ANYBODY, 200, cc("private"), UNNAMED, "private", id="private to nobody in particular"),
         pytest.param(
             ANYBODY, 200, (*cc("max-age=9"), (b"Set-Cookie", b"a=b")), TTL, "set-cookie", id="Set-Cookie"
@@ -114,7 +150,7 @@ def lifetime(verdict: Lifetime | Refused) -> Lifetime:
         pytest.param(AUTHORIZED, 200, cc("must-revalidate, max-age=9"), PLAIN, 9, True, id="3.5 must-reval."),
         pytest.param(AUTHORIZED, 200, cc("public"), TTL, 60, False, id="3.5 public, by ttl"),
         pytest.param(COOKIED, 200, cc("max-age=9"), PLAIN, 9, True, id="a cookie, and the API's word"),
-        pytest.param(ANYBODY, 200, cc("private"), PRIVATE, 60, False, id="private, kept for one principal"),
+        pytest.param(SOMEBODY, 200, cc("private"), PRIVATE, 60, False, id="private, kept for one principal"),
         pytest.param(ANYBODY, 200, ((b"Set-Cookie", b"a=b"),), COOKIES, 60, False, id="Set-Cookie, promised"),
         pytest.param(ANYBODY, 200, ((b"Vary", b"Accept"),), TTL, 60, False, id="4.1 Vary that names"),
         pytest.param(ANYBODY, 200, ((b"Age", b"50"),), TTL, 60, False, id="ttl counts from now on"),
@@ -145,7 +181,9 @@ def test_an_answer_is_fresh_for_as_long_as_the_api_or_else_the_route_says(
         pytest.param(cc("max-age"), 0.0, id="max-age without its argument"),
         pytest.param(cc("max-age=99999999999"), float(MAX_DELTA_S), id="1.2.2 overflow"),
         pytest.param(cc("no-cache, max-age=9"), 0.0, id="4.2.1 the most restrictive: no-cache"),
-        pytest.param(cc('no-cache="x", max-age=9'), 0.0, id="5.2.2.4 qualified form as the whole"),
+        pytest.param(cc('no-cache="x", max-age=9'), 9.0, id="5.2.2.4 only some fields"),
+        pytest.param(cc("no-cache=x, max-age=9"), 0.0, id="5.2.2.4 a field without quotes: the whole"),
+        pytest.param(cc("max-age=9, max-age=10"), 0.0, id="4.2.1 two that differ: stale"),
         pytest.param(((b"Expires", format_http_date(NOW + 9)),), 9.0, id="4.2.1 Expires without Date"),
         pytest.param(
             ((b"Expires", format_http_date(NOW + 9)), (b"Date", format_http_date(NOW - 3))),
@@ -168,7 +206,9 @@ def test_an_answer_is_fresh_for_as_long_as_the_api_or_else_the_route_says(
         pytest.param(((b"Expires", b"-1"),), 0.0, id="5.3 an invalid Expires is past"),
         pytest.param(((b"Expires", b""),), 0.0, id="5.3 an empty Expires is invalid"),
         pytest.param(
-            ((b"Expires", format_http_date(NOW + 9)), (b"Expires", b"0")), 9.0, id="4.2.1 the first of two"
+            ((b"Expires", format_http_date(NOW + 9)), (b"Expires", b"0")),
+            0.0,
+            id="4.2.1 two that differ: stale",
         ),
     ],
 )
@@ -220,8 +260,9 @@ ETAG = ((b"ETag", b'"a"'),)
 @pytest.mark.parametrize(
     ("fields", "route", "kept_s"),
     [
-        pytest.param(cc("max-age=9"), PLAIN, 9, id="as long as it is fresh"),
-        pytest.param(cc("max-age=9"), WINDOWS, 9 + 9, id="and through the longer window"),
+        pytest.param(cc("s-maxage=9"), PLAIN, 9, id="as long as it is fresh"),
+        pytest.param(cc("max-age=9"), PLAIN, 9 + KEEP_FOR_MAX_STALE_S, id="and for whoever takes it stale"),
+        pytest.param(cc("max-age=9"), LONG_WINDOWS, 9 + 90, id="and through the longer window"),
         pytest.param(
             (*cc("max-age=9"), *ETAG), WINDOWS, 9 + KEEP_FOR_VALIDATION_S, id="4.3 and for validation: ETag"
         ),
@@ -244,6 +285,74 @@ def test_an_answer_is_kept_for_as_long_as_it_may_be_of_use(
     fields: Fields, route: Route, kept_s: float
 ) -> None:
     assert NOW + kept_s == lifetime(judge(ANYBODY, 200, fields, route, NOW)).keep_until
+
+
+def modified(seconds_ago: float, *more: tuple[bytes, bytes]) -> Fields:
+    return ((b"Last-Modified", format_http_date(NOW - seconds_ago)), *more)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "route", "fresh_s"),
+    [
+        pytest.param(200, modified(1000), GUESSING, 100, id="a tenth of its age"),
+        pytest.param(200, modified(10**6), GUESSING, 3600, id="bounded"),
+        pytest.param(404, modified(1000), GUESSING, 100, id="RFC 9110 15.1 heuristically cacheable"),
+        pytest.param(201, modified(1000), GUESSING, None, id="RFC 9110 15.1 not heuristically cacheable"),
+        pytest.param(201, modified(1000, *cc("public")), GUESSING, 100, id="5.2.2.9 public"),
+        pytest.param(200, (), GUESSING, None, id="4.2.2 nothing to guess from"),
+        pytest.param(200, modified(-5), GUESSING, 0, id="changed in the future"),
+        pytest.param(200, modified(1000), PLAIN, None, id="off by default"),
+        pytest.param(200, modified(1000, *cc("max-age=5")), GUESSING, 5, id="4.2.2 explicit goes first"),
+        pytest.param(
+            200,
+            modified(1000, (b"Date", format_http_date(NOW - 100))),
+            GUESSING,
+            90 - 100,
+            id="4.2.3 its age counts",
+        ),
+    ],
+)
+def test_freshness_is_guessed_where_it_is_allowed(
+    status: int, fields: Fields, route: Route, fresh_s: float | None
+) -> None:
+    verdict = judge(ANYBODY, status, fields, route, NOW)
+
+    assert fresh_s == (None if isinstance(verdict, Refused) else verdict.fresh_until - NOW)
+
+
+def test_only_some_fields_may_be_withheld_from_those_who_did_not_ask() -> None:
+    verdict = lifetime(judge(ANYBODY, 200, cc('private="A", no-cache="b, Set-Cookie", max-age=9'), TTL, NOW))
+
+    assert verdict.withheld >= {b"a", b"b", b"set-cookie", b"proxy-authenticate"}
+
+
+def test_a_cookie_that_is_withheld_does_not_keep_the_rest_out_of_the_store() -> None:
+    fields = (*cc('no-cache="Set-Cookie", max-age=9'), (b"Set-Cookie", b"a=b"))
+
+    assert lifetime(judge(ANYBODY, 200, fields, TTL, NOW)).fresh_until == NOW + 9
+
+
+def test_must_understand_stands_for_no_store_where_it_is_understood() -> None:
+    assert lifetime(judge(ANYBODY, 200, cc("must-understand, no-store, max-age=9"), PLAIN, NOW))
+
+
+@pytest.mark.parametrize(
+    ("said", "never_stale", "immutable"),
+    [
+        ("max-age=9", False, False),
+        ("max-age=9, must-revalidate", True, False),
+        ("max-age=9, proxy-revalidate", True, False),
+        ("s-maxage=9", True, False),
+        ("max-age=9, immutable", False, True),
+        ('max-age=9, no-cache="x"', False, False),
+    ],
+)
+def test_what_a_client_may_have_stale_is_the_apis_to_say(
+    said: str, *, never_stale: bool, immutable: bool
+) -> None:
+    verdict = lifetime(judge(ANYBODY, 200, cc(said), PLAIN, NOW))
+
+    assert (never_stale, immutable) == (verdict.never_stale, verdict.immutable)
 
 
 def test_age_counts_from_when_the_api_made_the_answer_even_by_the_routes_ttl() -> None:

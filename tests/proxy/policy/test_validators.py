@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from proxy.policy.cache_control import format_http_date
 from proxy.policy.validators import (
     Condition,
+    describes,
     entity_tags,
     evaluate,
     for_304,
@@ -140,7 +141,6 @@ STORED: Fields = (
         pytest.param(
             (
                 (b"Content-Length", b"0"),
-                (b"content-type", b"x"),
                 (b"Content-Encoding", b"gzip"),
                 (b"Content-Range", b"bytes 0-1/2"),
                 (b"Transfer-Encoding", b"chunked"),
@@ -171,9 +171,29 @@ def test_a_304_of_ours_keeps_what_rfc_9110_section_15_4_5_demands_and_describes_
     [
         pytest.param((), True, id="no validator"),
         pytest.param(((b"ETag", b'"a"'),), True, id="the stored one"),
-        pytest.param(((b"ETag", b'W/"b"'),), True, id="a weak one"),
+        pytest.param(((b"ETag", b'W/"a"'),), True, id="a weak one that looks the same"),
+        pytest.param(((b"ETag", b'W/"b"'),), False, id="another weak one"),
         pytest.param(((b"etag", b'"b"'),), False, id="another strong one"),
+        pytest.param(((b"Last-Modified", b"then"),), True, id="the stored date"),
+        pytest.param(((b"Last-Modified", b"now"),), False, id="another date"),
+        pytest.param(((b"ETag", b'"a"'), (b"Last-Modified", b"now")), True, id="the ETag goes first"),
     ],
 )
 def test_a_304_is_about_the_stored_answer_unless_it_names_another(fields: Fields, selected: bool) -> None:
-    assert selected is selects(fields, b'"a"')
+    assert selected is selects(fields, etag=b'"a"', last_modified=b"then")
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param((), True, id="nothing said"),
+        pytest.param(((b"ETag", b'"a"'), (b"Content-Length", b"4")), True, id="all the same"),
+        pytest.param(((b"ETag", b'"b"'),), False, id="another ETag"),
+        pytest.param(((b"Content-Length", b"5"),), False, id="another length"),
+        pytest.param(((b"Last-Modified", b"x"),), False, id="a date that the stored one lacks"),
+    ],
+)
+def test_a_head_is_about_the_stored_answer_if_all_that_it_says_fits(
+    fields: Fields, *, expected: bool
+) -> None:
+    assert expected is describes(fields, ((b"ETag", b'"a"'),), 4)

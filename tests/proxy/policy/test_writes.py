@@ -2,8 +2,9 @@ import pytest
 
 from proxy.policy.purges import Kind
 from proxy.policy.routes import RouteTable
-from proxy.policy.writes import Name, as_stored, purged_by, succeeded
+from proxy.policy.writes import Name, as_stored, purged_by, purged_by_answer, succeeded
 from proxy.settings import Route
+from proxy.wire.fields import Fields
 
 ROUTES = RouteTable.of(
     (
@@ -63,7 +64,7 @@ def test_a_write_purges_what_it_may_have_changed(method: str, target: str, expec
     assert expected == purged(method, target)
 
 
-def test_every_unreserved_byte_has_a_plain_spelling_and_no_other() -> None:
+def test_bytes_that_an_api_may_read_as_plain_are_purged_as_plain_and_no_others() -> None:
     table = RouteTable.of((Route(match="/**"),))
     plain = {
         byte
@@ -72,7 +73,31 @@ def test_every_unreserved_byte_has_a_plain_spelling_and_no_other() -> None:
     }
 
     unreserved = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-    assert set(unreserved) == plain
+    assert set(unreserved + b"/\\") == plain
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/kept/./7",
+        "/kept//7",
+        "/x/../kept/7",
+        "/../kept/7",
+        "/kept/x/..%2f7",
+        "/kept/%2e/7",
+        "/kept\\7",
+        "/kept%5c7",
+        "/kept;a/7;x=1",
+        "/kept/7/",
+    ],
+)
+def test_a_write_by_a_detour_purges_what_an_api_may_take_it_for(path: str) -> None:
+    table = RouteTable.of(
+        (Route(match="/**"), Route(match="/kept/{id}", methods=("PUT",), purge=("k:{id}",)))
+    )
+    names = purged_by("PUT", path.encode(), table.find("PUT", path), table)
+
+    assert {(Kind.URL, "/kept/7"), (Kind.TAG, "k:7")} <= set(names)
 
 
 def test_bytes_that_are_no_utf_8_are_purged_under_their_own_name() -> None:
@@ -108,3 +133,41 @@ def test_a_write_did_something_where_its_status_is_no_error(status: int, *, expe
 )
 def test_a_url_that_a_person_purges_is_meant_as_it_is_stored(kind: Kind, value: str, expected: str) -> None:
     assert (kind, expected) == as_stored((kind, value), ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param(((b"Location", b"/events/7"),), {"/events/7"}, id="a path"),
+        pytest.param(((b"Content-Location", b"7?b=1&a=2"),), {"/events/7?a=2&b=1"}, id="a relative one"),
+        pytest.param(((b"Location", b"http://API.test/events"),), {"/events"}, id="the same site"),
+        pytest.param(((b"Location", b"https://api.test/events"),), {"/events"}, id="before TLS ended"),
+        pytest.param(((b"Location", b"//api.test/events"),), {"/events"}, id="without a scheme"),
+        pytest.param(((b"Location", b"http://evil.test/events"),), set(), id="4.4 another site"),
+        pytest.param(((b"Location", b"http://api.test:81/events"),), set(), id="4.4 another port"),
+        pytest.param(((b"Location", b"ftp://api.test/events"),), set(), id="4.4 another scheme"),
+        pytest.param(((b"Location", b"http://[/events"),), set(), id="nothing that can be read"),
+        pytest.param(((b"Location", b"/elsewhere"),), set(), id="nothing that is stored"),
+        pytest.param(
+            ((b"Location", b"/events/7"), (b"Content-Location", b"/events")),
+            {"/events/7", "/events"},
+            id="both",
+        ),
+    ],
+)
+def test_an_answer_purges_where_it_says_the_change_is(fields: Fields, expected: set[str]) -> None:
+    table = RouteTable.of((Route(match="/events/**"), Route(match="/events")))
+    names = purged_by_answer(b"/events/x", b"api.test", fields, table)
+
+    assert expected == {value for kind, value in names if kind is Kind.URL}
+
+
+def test_an_answer_purges_the_groups_that_it_names() -> None:
+    fields = ((b"Cache-Group-Invalidation", b'"a", "b"'),)
+
+    assert purged_by_answer(b"/x", b"h", fields, RouteTable()) == [
+        (Kind.TAG, "a@h"),
+        (Kind.TAG, "a@*"),
+        (Kind.TAG, "b@h"),
+        (Kind.TAG, "b@*"),
+    ]

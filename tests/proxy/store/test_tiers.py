@@ -126,6 +126,50 @@ async def test_each_request_finds_its_own_variant(store: Store) -> None:
     assert store.tiers.recall("e:k", NOBODY, NOW) is None
 
 
+async def test_too_many_variants_push_out_the_oldest(store: Store) -> None:
+    store.tiers.limits = settings.Memory(max_variants=2)
+    entries = [varied(b"%d" % n) for n in range(4)]
+    for entry, _ in entries:
+        await store.put(entry)
+
+    found = [store.tiers.recall("e:k", fields, NOW) for _, fields in entries]
+    assert [each and each.entry.body for each in found] == [None, None, b"2", b"3"]
+    assert store.tiers.varies("e:k")
+    assert not store.tiers.varies("e:other")
+
+
+async def test_a_variant_that_is_renewed_pushes_nobody_out(store: Store) -> None:
+    store.tiers.limits = settings.Memory(max_variants=2)
+    for value in (b"1", b"2", b"1", b"2", b"1"):
+        await store.put(varied(value)[0])
+
+    assert all(store.tiers.recall("e:k", varied(value)[1], NOW) for value in (b"1", b"2"))
+
+
+async def test_variants_that_are_gone_make_room(store: Store) -> None:
+    store.tiers.limits = settings.Memory(max_variants=2)
+    for value in (b"1", b"2"):
+        await store.put(varied(value)[0])
+    store.tiers.forget(varied(b"2")[0])
+    await store.put(varied(b"3")[0])
+
+    assert [bool(store.tiers.recall("e:k", varied(v)[1], NOW)) for v in (b"1", b"2", b"3")] == [
+        True,
+        False,
+        True,
+    ]
+
+
+async def test_variants_beyond_the_most_are_not_kept_in_redis(shared: Store) -> None:
+    shared.tiers.limits = settings.Memory(max_variants=2)
+    entries = [varied(b"%d" % n) for n in range(4)]
+    for entry, _ in entries:
+        await shared.put(entry)
+
+    found = [await shared.another().fetch("e:k", fields, ROUTE, NOW) for _, fields in entries]
+    assert [each and each.entry.body for each in found] == [b"0", b"1", None, None]
+
+
 async def test_what_is_purged_is_gone_and_does_not_come_back(store: Store) -> None:
     await store.put()
     store.log.purge("events", at=11)

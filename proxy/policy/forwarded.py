@@ -1,0 +1,67 @@
+"""What proxies before us, or whoever claims to be one, say of the request: an API may build its links from it.
+
+It is in the key, so that nobody gets an answer made for another host, scheme or prefix. X-Forwarded-For and its like are
+not: they differ for every client, and an answer that depends on them is for its client alone, as its Cache-Control must say.
+"""
+
+import re
+from hashlib import blake2b
+
+from proxy.wire.fields import Fields, values, without
+
+_PREFIX = b"x-forwarded-"
+# Who asks, not for what. (The certificate is the caller's in a mesh.)
+_WHO = frozenset({b"x-forwarded-for", b"x-forwarded-client-cert"})
+_NAMES = frozenset(
+    {
+        b"forwarded",
+        b"front-end-https",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-original-host",
+        b"x-original-uri",
+        b"x-replaced-path",
+        b"x-scheme",
+        b"x-script-name",
+        b"x-url-scheme",
+    }
+)
+# The parameters of Forwarded that are about who asks (RFC 7239 section 5). All else counts, well formed or not.
+_WHO_ASKS = re.compile(rb'(?<![A-Za-z0-9_-])(?:for|by)=(?:"[^"\\]*+"|[A-Za-z0-9._:\[\]-]*+)', re.IGNORECASE)
+
+
+def plain(name: bytes) -> bytes:
+    """A field's name as gateways in the manner of CGI see it: they take `_` for `-`."""
+    return name.lower().replace(b"_", b"-")
+
+
+def _counts(name: bytes) -> bool:
+    return name in _NAMES or (name.startswith(_PREFIX) and name not in _WHO)
+
+
+def forwarded_names(fields: Fields) -> frozenset[bytes]:
+    """Those of the fields, in lower case as sent, that say for which URL the request is meant to be."""
+    # First letters first: most fields have others, and every request comes through here.
+    return frozenset(
+        lower for name, _ in fields if (lower := name.lower())[:1] in b"xf" and _counts(plain(lower))
+    )
+
+
+def forwarded(fields: Fields) -> bytes:
+    """A digest of what is said; empty where nothing is."""
+    names = forwarded_names(fields)
+    if not names:
+        return b""
+    digest = blake2b(digest_size=16, person=b"forwarded")
+    for name in sorted(names):
+        for value in values(fields, name):
+            said = _WHO_ASKS.sub(b"", value) if name == b"forwarded" else value
+            digest.update(b"%s:%d:" % (plain(name), len(said)))
+            digest.update(said)
+    return digest.digest()
+
+
+def without_forwarded(fields: Fields) -> Fields:
+    """The fields less those."""
+    names = forwarded_names(fields)
+    return without(fields, names) if names else fields
