@@ -18,7 +18,7 @@ from proxy.forward import Forwarder
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
 from proxy.policy import freshness
-from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
+from proxy.policy.asked import asked, bypass_reason, conditions, ordinary, request_directives, wishes
 from proxy.policy.freshness import Use, Wanted
 from proxy.policy.key import Key, key_of
 from proxy.policy.outcome import Handling, Outcome
@@ -91,7 +91,7 @@ class _Lookup:
         """Who may wait for the same answer: personal requests only with their like, so forced ones, so odd ones."""
         personal = ":personal" if self.asked.personal else ""
         forced = ":forced" if self.wants_api_asked else ""
-        odd = "" if self.asked.ordinary else ":odd"
+        odd = "" if ordinary(self.incoming.fields) else ":odd"
         return f"{self.variant or self.text}{personal}{forced}{odd}"
 
 
@@ -418,7 +418,7 @@ def _fill(config: Config, lookup: _Lookup, found: Found | None) -> Fill:
         key=lookup.key,
         text=lookup.text,
         tags=lookup.match.tags,
-        asked=lookup.asked,
+        asked=replace(lookup.asked, ordinary=ordinary(incoming.fields)),
         wanted=lookup.wanted,
         fields=incoming.fields,
         target=incoming.target,

@@ -10,7 +10,7 @@ from proxy.policy.ranges import Part, Whole, content_range, part_of, part_of_par
 from proxy.store.tiers import Found
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, block, end_to_end, from_block, members, values, without
+from proxy.wire.fields import Fields, block, end_to_end, from_block, members, names_of, values, without
 from proxy.wire.response import Body
 
 
@@ -115,7 +115,7 @@ def _lesser(incoming: Incoming, found: Found, head: bytes, now: float) -> _Shown
     Conditions go before ranges (RFC 9110 section 13.2.2).
     """
     request = incoming.fields
-    if not any(name.lower() in _ASKS_FOR_LESS for name, _ in request):
+    if names_of(request).isdisjoint(_ASKS_FOR_LESS):
         return None
     entry, fields = found.entry, from_block(head)
     modified = entry.last_modified or next(iter(values(fields, b"date")), b"")

@@ -1,6 +1,7 @@
 """What a request is, as far as caching goes: may it be answered from the store, may its answer be shared?"""
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 from proxy import settings
@@ -9,7 +10,7 @@ from proxy.policy.forwarded import plain
 from proxy.policy.freshness import ANYTHING, Wanted, wanted
 from proxy.policy.routes import too_many_parameters
 from proxy.policy.storable import Asked
-from proxy.wire.fields import HOP_BY_HOP, Fields, members, values
+from proxy.wire.fields import HOP_BY_HOP, Fields, block, members, names_of, values
 
 # These ask for what only the API knows (RFC 9111 section 4.3.2: a cache does not evaluate them).
 _FOR_THE_API = frozenset({b"if-match", b"if-unmodified-since"})
@@ -49,7 +50,7 @@ def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
         return "body"
     if too_many_parameters(target):
         return "query"
-    names = {name.lower() for name, _ in fields}
+    names = names_of(fields)
     if b"connection" in names:
         options = names.intersection(members(fields, b"connection"))
         if b"upgrade" in options:
@@ -62,6 +63,11 @@ def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
         and sum(len(value) for name, value in fields if name.lower() in _DIRECTIVES) > _DIRECTIVES_BYTES
     ):
         return "directives"
+    return _unshared(names)
+
+
+@lru_cache(maxsize=128)
+def _unshared(names: frozenset[bytes]) -> str:
     unshared = (names & _FOR_THE_API) | ({plain(name) for name in names if name[:1] == b"x"} & _OVERRIDES)
     return min(unshared).decode() if unshared else ""
 
@@ -71,12 +77,10 @@ def ordinary(fields: Fields) -> bool:
 
     Without this, whoever finds a field that makes the API fail can have its error stored for everybody.
     """
-    size = 0
-    for name, value in fields:
-        if name.lower() in _ODD or not value.isascii():
-            return False
-        size += len(name) + len(value) + 4
-    return size <= _ORDINARY_BYTES
+    if not names_of(fields).isdisjoint(_ODD):
+        return False
+    lines = block(fields)
+    return len(lines) <= _ORDINARY_BYTES and lines.isascii()
 
 
 # An id or a number: a request's own, and no reason for an error, but in fields that an API reads.
@@ -105,26 +109,29 @@ def provoking(fields: Fields, status: int) -> frozenset[bytes]:
 
 def request_directives(fields: Fields, route: settings.Route) -> Directives:
     """The request's Cache-Control, as far as the route lets it count."""
-    return {} if route.request_directives == "ignore" else directives(fields)
+    if route.request_directives == "ignore" or b"cache-control" not in names_of(fields):
+        return {}
+    return directives(fields)
 
 
 def wishes(fields: Fields, said: Directives, route: settings.Route) -> Wanted:
     """What the request asks of a stored answer."""
     if route.request_directives == "ignore":
         return ANYTHING
+    if not said and b"pragma" not in names_of(fields):
+        return ANYTHING
     return wanted(said, pragma_no_cache=not said and b"no-cache" in members(fields, b"pragma"))
 
 
 def asked(fields: Fields, said: Directives, route: settings.Route, *, now: float) -> Asked:
     """What decides whether the answer may be shared."""
-    names = {name.lower() for name, _ in fields}
+    names = names_of(fields)
     per = (route.per or "").lower()
     return Asked(
         authorization=b"authorization" in names and per != "authorization" and not route.store.authorization,
         cookie=b"cookie" in names and per != "cookie" and not route.store.cookie,
         no_store="no-store" in said,
         requested_at=now,
-        ordinary=ordinary(fields),
         principal=bool(per) and per.encode() in names,
     )
 

@@ -5,9 +5,10 @@ not: they differ for every client, and an answer that depends on them is for its
 """
 
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
-from proxy.wire.fields import Fields, values, without
+from proxy.wire.fields import Fields, names_of, values, without
 
 _PREFIX = b"x-forwarded-"
 # Who asks, not for what. (The certificate is the caller's in a mesh.)
@@ -41,10 +42,12 @@ def _counts(name: bytes) -> bool:
 
 def forwarded_names(fields: Fields) -> frozenset[bytes]:
     """Those of the fields, in lower case as sent, that say for which URL the request is meant to be."""
-    # First letters first: most fields have others, and every request comes through here.
-    return frozenset(
-        lower for name, _ in fields if (lower := name.lower())[:1] in b"xf" and _counts(plain(lower))
-    )
+    return _that_count(names_of(fields))
+
+
+@lru_cache(maxsize=128)
+def _that_count(names: frozenset[bytes]) -> frozenset[bytes]:
+    return frozenset(name for name in names if _counts(plain(name)))
 
 
 def forwarded(fields: Fields) -> bytes:

@@ -53,7 +53,8 @@ class Asked:
     """Cache-Control: no-store in the request."""
     requested_at: float
     ordinary: bool = True
-    """Nothing about it but what is in the key is likely to have made the API fail (see `asked.ordinary`)."""
+    """Nothing about it but what is in the key is likely to have made the API fail (see `asked.ordinary`). Whoever asks for
+    an answer works it out; a hit needs no such thing."""
     principal: bool = False
     """Carries the header that `per` names."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 Fields = tuple[tuple[bytes, bytes], ...]
 """Name (case as sent) and value (without surrounding white space), in order, repeated ones apart."""
@@ -44,6 +45,17 @@ def values(fields: Fields, name: bytes) -> list[bytes]:
     """All values of a field; `name` in lower case."""
     size = len(name)
     return [value for key, value in fields if len(key) == size and key.lower() == name]
+
+
+def names_of(fields: Fields) -> frozenset[bytes]:
+    """The names that occur, in lower case."""
+    return _lowered(tuple([name for name, _ in fields]))
+
+
+# Clients of one kind send the same names in the same order. 128: even with the largest heads that is 8 MB.
+@lru_cache(maxsize=128)
+def _lowered(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    return frozenset(name.lower() for name in names)
 
 
 def combined(fields: Fields, name: bytes) -> bytes | None:

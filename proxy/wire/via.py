@@ -2,7 +2,7 @@
 
 import re
 
-from proxy.wire.fields import Fields, values, without
+from proxy.wire.fields import Fields, names_of, values, without
 
 _NAME = b"crowdgate"
 _HOP = re.compile(rb"[ \t]crowdgate(?=[ \t,(]|\Z)")
@@ -15,6 +15,8 @@ def with_via(fields: Fields, *, http_1_0: bool = False) -> Fields:
 
 def hops(fields: Fields) -> int:
     """How often a request has passed a proxy of our kind already."""
+    if b"via" not in names_of(fields):
+        return 0
     return sum(len(_HOP.findall(line)) for line in values(fields, b"via"))
 
 
