@@ -69,11 +69,11 @@ class Flights(Generic[T]):
     ) -> tuple[Flight[T], bool]:
         """The flight for `key`, and whether it was started by this call.
 
-        A flight that started before the last purge is left to those who are on it; so is, unless `late`, one that has
-        landed and only finishes its work.
+        Whoever joins one that started before the last purge must look, when it lands, whether that purge concerned what
+        it brings. One that has landed and only finishes its work is joined only if `late`, and no purge came since.
         """
         flight = self._flights.get(key)
-        if flight is not None and flight.epoch == epoch and (late or not flight.has_landed):
+        if flight is not None and (not flight.has_landed or (late and flight.epoch == epoch)):
             return flight, False
         flight = self._flights[key] = Flight(epoch)
         self._tasks.spawn(self._fly(key, flight, work), name=f"flight {key}")

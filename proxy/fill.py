@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
+import msgspec
+
 from proxy.coalesce import Flight
 from proxy.config import Config
 from proxy.policy import freshness, validators
@@ -28,6 +30,8 @@ from proxy.wire.via import with_via
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
 _FAILING = frozenset({500, 502, 503, 504})
+# Fields by which an error is told apart; requests with more are made to be odd.
+_MAX_PROVOKING = 32
 NOT_MODIFIED = "not modified"
 """Why a 304 is for one client only: nothing is stored yet that it could be about."""
 
@@ -108,13 +112,16 @@ class Fetcher:
         now = self._clock()
         use = freshness.use(found.times, fill.wanted, now) if found is not None else Use.GONE
         flight.forward = freshness.why_asked(
-            found.times if found is not None else None, fill.wanted, now, varies=self._tiers.varies(fill.text)
+            found.times if found is not None else None,
+            fill.wanted,
+            now,
+            varies=bool(self._tiers.own_key(fill.text, fill.fields)),
         )
         if (
             found is not None
             and not fill.forced
             and use in {Use.FRESH, Use.STALE}
-            and found is not fill.found
+            and not (fill.found is not None and found.entry is fill.found.entry)
         ):
             filled = Filled(found=found, source=Outcome.HIT_REDIS if use is Use.FRESH else Outcome.STALE)
             flight.land(filled)
@@ -134,10 +141,12 @@ class Fetcher:
 
     async def _best_stored(self, fill: Fill) -> Found | None:
         stored = await self._tiers.fetch(fill.text, fill.fields, fill.key.route, self._clock())
+        # What memory had may have been purged while Redis was asked.
+        recalled = self._tiers.current(fill.found) if fill.found is not None else None
         if stored is None or (fill.asked.personal and not stored.entry.explicit):
-            return fill.found
-        if fill.found is not None and fill.found.entry.generated >= stored.entry.generated:
-            return fill.found
+            return recalled
+        if recalled is not None and recalled.entry.generated >= stored.entry.generated:
+            return recalled
         return stored
 
     async def _from_api(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
@@ -183,6 +192,8 @@ class Fetcher:
         if may_be_the_requests(head.status) and found is not None and found.entry.status < 400:
             # Who knows why it failed; what is good stays good for the others.
             return Unshared(exchange=exchange, reason="error beside a good answer")
+        if may_be_the_requests(head.status) and len(_varying(fill, head)) > _MAX_PROVOKING:
+            return Unshared(exchange=exchange, reason="error to an odd request")
         if is_event_stream(head):
             return Unshared(exchange=exchange, reason="event stream")
         body = await self._whole_body(fill, exchange)
@@ -201,7 +212,7 @@ class Fetcher:
         filled = Filled(found=found, source=Outcome.REVALIDATED, status=304)
         if isinstance(verdict, Lifetime):
             entry = found.entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
-            filled = replace(filled, found=Found(entry=entry))
+            filled = replace(filled, found=Found(entry=_moved(fill, head, entry)))
         if cookies or isinstance(verdict, Refused):
             # Good for whoever asked, but not for those after it.
             filled = replace(filled, own=block(fields + cookies))
@@ -218,7 +229,7 @@ class Fetcher:
         """A stored answer's fields as the API has just renewed them, and what may be done with it from now on."""
         now = self._clock()
         entry = found.entry
-        fields = without(_dated(validators.freshened(entry.fields, news), now), {b"age"})
+        fields = without(validators.freshened(entry.fields, _dated(news, now)), {b"age"})
         aged = fields + tuple((b"Age", age) for age in values(head.fields, b"age"))
         verdict = judge(fill.asked, entry.status, aged, fill.key.route.settings, now)
         if isinstance(verdict, Lifetime):
@@ -240,10 +251,8 @@ class Fetcher:
         if body is None:
             return None
         entry = make_entry(fill, head, body, verdict, born=born, now=now)
-        is_it = said[0].size == len(body)
-        stored = is_it and self._tiers.keep(entry, fill.text, fill.key.route, now)
-        if stored:
-            await self._tiers.store(entry, fill.text, fill.key.route, now)
+        # In memory alone: a part is seldom asked for again, and never by so many.
+        stored = said[0].size == len(body) and self._tiers.keep(entry, fill.text, fill.key.route, now)
         own = _own(head, entry, now)
         return Filled(found=Found(entry=entry), source=Outcome.MISS, status=206, stored=stored, own=own)
 
@@ -253,27 +262,32 @@ class Fetcher:
             return None
         return await read_whole(exchange, limits.memory.max_object, limits.upstream.timeout)
 
-    async def head_said(self, fill: Fill, found: Found, head: ResponseHead, born: int) -> None:
-        """Take in what a 200 to HEAD says of the stored answer to GET: it is renewed, or no longer good.
+    def head_said(self, fill: Fill, found: Found, head: ResponseHead, born: int) -> None:
+        """Take in what a 200 to HEAD says of the stored answer to GET: it is renewed, or stale from now on.
 
-        Source: RFC 9111 section 4.3.5.
+        Only in memory, and without an await: the answer to HEAD is on its way to its client, and whatever was stored
+        meanwhile is newer. Source: RFC 9111 section 4.3.5.
         """
         entry = found.entry
-        if entry.status != 200 or fill.asked.personal or fill.asked.no_store or fill.key.host == ANY_HOST:
-            # For any host the API is only asked under its own name; this was asked as the client asks.
+        # For any host the API is only asked under its own name; this was asked as the client asks.
+        private = fill.asked.personal or fill.asked.no_store or fill.key.host == ANY_HOST
+        varies_anew = set(members(head.fields, b"vary")) - {name.encode("latin-1") for name in entry.vary}
+        if entry.status != 200 or private or varies_anew or not self._tiers.holds(entry):
             return
-        if set(members(head.fields, b"vary")) - {name.encode("latin-1") for name in entry.vary}:
-            return
-        if not validators.describes(head.fields, entry.fields, len(entry.body)):
-            self._tiers.forget(entry)
-            await self._tiers.forget_shared(entry, fill.key.route)
-            return
-        news, _ = _parted(end_to_end(head.fields), fill)
-        fields, verdict = self._updated(fill, found, head, news)
-        if isinstance(verdict, Lifetime):
-            renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
-            if self._tiers.keep(renewed, fill.text, fill.key.route, self._clock()):
-                await self._tiers.store(renewed, fill.text, fill.key.route, self._clock())
+        now = self._clock()
+        match validators.compared(head.fields, entry.fields, len(entry.body)):
+            case validators.Comparison.SAME:
+                news, _ = _parted(end_to_end(head.fields), fill)
+                # What kind of body it is the body's own answer has said.
+                fields, verdict = self._updated(fill, found, head, without(news, {b"content-type"}))
+                if isinstance(verdict, Lifetime):
+                    renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
+                    self._tiers.keep(renewed, fill.text, fill.key.route, now)
+            case validators.Comparison.OTHER:
+                stale = msgspec.structs.replace(entry, fresh_until=min(now, entry.fresh_until), born=born)
+                self._tiers.keep(stale, fill.text, fill.key.route, now)
+            case validators.Comparison.UNKNOWN:
+                pass
 
     async def _keep(self, fill: Fill, filled: Filled, flight: Flight[Landed]) -> Landed:
         now = self._clock()
@@ -299,10 +313,24 @@ def _parted(fields: Fields, fill: Fill) -> tuple[Fields, Fields]:
 
 
 def _is_about(head: ResponseHead, entry: Entry) -> bool:
-    """Whether a 304 is about the stored answer. If it names other fields to vary by, nobody knows whose variant that is."""
+    """Whether a 304 is about the stored answer.
+
+    If it names other fields to vary by, only the same strong ETag says that this variant is the stored one.
+    """
     names = {name.decode("latin-1") for name in members(head.fields, b"vary")}
     same = validators.selects(head.fields, etag=entry.etag, last_modified=entry.last_modified)
-    return same and names <= set(entry.vary)
+    strong = entry.etag.startswith(b'"') and values(head.fields, b"etag")[:1] == [entry.etag]
+    return same and (strong or names <= set(entry.vary))
+
+
+def _moved(fill: Fill, head: ResponseHead, entry: Entry) -> Entry:
+    """The entry under the key of its variant, where a 304 names fields to vary by that were not known of."""
+    named = {name.decode("latin-1") for name in members(head.fields, b"vary")}
+    if named <= set(entry.vary):
+        return entry
+    names = tuple(sorted(named.union(entry.vary)))
+    key = variant(fill.text, tuple(name.encode("latin-1") for name in names), fill.fields)
+    return msgspec.structs.replace(entry, key=key, vary=names)
 
 
 def _own(head: ResponseHead, entry: Entry, now: float) -> bytes:
@@ -319,6 +347,9 @@ def _withdraws(fill: Fill, unshared: Unshared) -> bool:
     client makes the rest no worse.
     """
     if fill.asked.personal or fill.asked.no_store or unshared.reason == "set-cookie":
+        return False
+    if fill.wanted.no_cache or fill.wanted.max_age is not None:
+        # Whoever has the API asked while what is stored is fresh must not be able to take it from the others.
         return False
     return not may_be_the_requests(unshared.exchange.head.status)
 

@@ -41,6 +41,8 @@ _PASS_S = 5.0
 _COOL_S = 1.0
 # A client's copy was good and ours is missing: whoever comes so soon after it makes the API send the whole.
 _WHOLE_S = 60.0
+# That the API can't answer anybody; a 500 may be one request's doing.
+_OUTAGES = frozenset({"502", "503", "504"})
 # 20,000 keys are about 4 MB; beyond it the oldest marks are forgotten, which costs a wait, not an error.
 _MAX_MARKS = 20_000
 # Some sidecars in a row are a service that calls a service; this many are a circle.
@@ -126,6 +128,9 @@ class Handler:
         self._passed: TTLCache[str, str] = TTLCache(_MAX_MARKS, _PASS_S, timer=clock)
         self._cooling: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _COOL_S, timer=clock)
         self._whole: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _WHOLE_S, timer=clock)
+        """Whether the API is to send the whole: True after a 304 for a client's copy, False where it can't be stored."""
+        self._under: dict[str, str] = {}
+        """Under which conditions a flight is asking."""
 
     async def answer(self, incoming: Incoming) -> Answer:
         """Answer a request. Raises ClientBodyError where the client's own body fails, and nothing else."""
@@ -191,22 +196,31 @@ class Handler:
     async def _cached(self, config: Config, lookup: _Lookup) -> Answer:
         now = self._clock()
         found = self._recalled(lookup, now)
-        if found is not None and found.entry.vary:
-            lookup = replace(lookup, variant=found.entry.key)
+        own = self._tiers.own_key(lookup.text, lookup.incoming.fields)
+        if own:
+            lookup = replace(lookup, variant=own)
         if (answer := self._from_store(config, lookup, found)) is not None:
             return answer
-        varies = self._tiers.varies(lookup.text)
-        forward = freshness.why_asked(
-            found.times if found is not None else None, lookup.wanted, now, varies=varies
-        )
+        times = found.times if found is not None else None
+        forward = freshness.why_asked(times, lookup.wanted, now, varies=bool(own))
         if lookup.wanted.only_if_cached or lookup.is_partial:
             return await self._not_to_be_stored(config, lookup, found, forward)
         if lookup.like in self._passed:
             # Nobody waits for anybody; but what may be stored is, so that this ends as soon as it can.
             lookup = replace(lookup, alone=f":alone{next(self._numbers)}")
-        if found is None and lookup.text not in self._whole:
-            lookup = replace(lookup, conditions=conditions(lookup.incoming.fields))
+        if found is None:
+            lookup = replace(lookup, conditions=self._conditions(lookup))
         return await self._coalesced(config, lookup, found, forward)
+
+    def _conditions(self, lookup: _Lookup) -> str:
+        """Under which of the client's conditions the API is asked while nothing is stored."""
+        under = conditions(lookup.incoming.fields)
+        if not under or self._whole.get(lookup.text) is True:
+            return ""
+        if lookup.alone:
+            return under
+        # One kind at a time: a crowd with as many copies as heads is one crowd, and wants the whole.
+        return under if self._under.get(lookup.like, under) == under else ""
 
     def _recalled(self, lookup: _Lookup, now: float) -> Found | None:
         found = self._tiers.recall(lookup.text, lookup.incoming.fields, now)
@@ -243,7 +257,7 @@ class Handler:
             if (answer := self._from_store(config, lookup, found, tier="redis")) is not None:
                 return answer
         part = lookup.part
-        if found is None and part is not None and (answer := await self._stored_part(part)) is not None:
+        if found is None and part is not None and (answer := self._stored_part(part)) is not None:
             return answer
         if lookup.wanted.only_if_cached:
             detail = "only-if-cached, and nothing is stored that would do"
@@ -255,17 +269,15 @@ class Handler:
             return await self._new_part(config, part, forward)
         return await self._pass(config, lookup.incoming, lookup.match, forward)
 
-    async def _stored_part(self, lookup: _Lookup) -> Answer | None:
+    def _stored_part(self, lookup: _Lookup) -> Answer | None:
         fields, now = lookup.incoming.fields, self._clock()
-        recalled = self._tiers.recall(lookup.text, fields, now)
-        found = recalled or await self._tiers.fetch(lookup.text, fields, lookup.route, now)
-        if found is None or _not_for(lookup, found):
+        found = self._recalled(lookup, now)
+        if found is None or part_of_part(fields, found.entry.fields, now=now) is None:
             return None
-        holds_it = part_of_part(fields, found.entry.fields, now=now) is not None
-        if not holds_it or freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
+        if freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
             return None
-        tier = "memory" if recalled else "redis"
-        return self._stored(lookup, found, Handling(outcome=_outcome(found, tier, now), detail=tier))
+        handling = Handling(outcome=_outcome(found, "memory", now), detail="memory")
+        return self._stored(lookup, found, handling)
 
     async def _new_part(self, config: Config, lookup: _Lookup, forward: str) -> Answer:
         """Pass a request for a part on, and keep the part."""
@@ -291,11 +303,14 @@ class Handler:
         early = _Early(lookup.incoming)
         try:
             flight, leads = self._fly(config, lookup, found, early=early)
+            purged_before = flight.epoch != self._log.purges.epoch
             landed = await flight.outcome()
         finally:
             early.end()
         forward = flight.forward or forward
         match landed:
+            case Filled() if purged_before and self._is_purged(landed.found):
+                return await self._cached(config, lookup)
             case Filled() if not _answers(landed.found, lookup):
                 return await self._own_variant(config, lookup, landed.found, forward)
             case Filled():
@@ -313,17 +328,39 @@ class Handler:
             case Unshared():
                 # It was made of the leader's own fields, of which any may name a principal that nobody told us of.
                 if leads and flight.claim():
-                    return self._live(lookup.route.name, landed.exchange, forward, landed.reason)
+                    return await self._own(lookup.route.name, landed, forward)
                 if landed.reason == NOT_MODIFIED:
                     return await self._cached(config, replace(lookup, conditions=""))
                 return await self._pass(config, lookup.incoming, lookup.match, forward, detail=landed.reason)
+
+    def _is_purged(self, found: Found) -> bool:
+        # It was asked for before this client came, and purged in between.
+        current = self._tiers.current(found)
+        return current is None or bool(current.soft_purged)
 
     def _shareable(self, landed: Filled, wanted: Wanted) -> bool:
         # What may not be used without asking the API (no-cache, say) answers the one request for which it was asked.
         # And what the API has just said is as new as anybody can wish; what was found in Redis is not.
         wishes = wanted if landed.source in {Outcome.HIT_REDIS, Outcome.STALE} else freshness.ANYTHING
-        use = freshness.use(landed.found.times, wishes, self._clock())
-        return bool(landed.failure) or use in {Use.FRESH, Use.STALE}
+        now = self._clock()
+        if landed.failure:
+            return freshness.usable_on_error(landed.found.times, wanted, now)
+        if landed.source is Outcome.REVALIDATED and not landed.stored:
+            # The API has just said that it is nobody else's.
+            return False
+        return freshness.use(landed.found.times, wishes, now) in {Use.FRESH, Use.STALE}
+
+    async def _own(self, route: str, landed: Unshared, forward: str) -> Answer:
+        """An answer for one client alone, at its pace."""
+        try:
+            paced = await landed.exchange.pace()
+        except BaseException:
+            landed.exchange.abandon()
+            raise
+        if not paced:
+            error = UpstreamError("busy", 503, "too many slow clients hold connections to the API")
+            return self._failed(route, error, forward)
+        return self._live(route, landed.exchange, forward, landed.reason)
 
     async def _own_variant(self, config: Config, lookup: _Lookup, other: Found, forward: str) -> Answer:
         # Only now is it known what the answer varies by. An API that changes its mind about it is asked by each alone.
@@ -344,22 +381,40 @@ class Handler:
         fill = replace(_fill(config, lookup, found), forced=forced, informational=early)
 
         async def work(flight: Flight[Landed]) -> None:
-            landed = await self._fetcher.fill(fill, flight)
+            try:
+                landed = await self._fetcher.fill(fill, flight)
+            finally:
+                if lookup.conditions and not lookup.alone:
+                    self._under.pop(lookup.like, None)
+            self._note(lookup, landed)
             if isinstance(landed, Unshared):
-                if landed.reason == NOT_MODIFIED:
-                    self._whole[lookup.text] = True
-                elif not may_be_the_requests(landed.exchange.head.status):
-                    self._passed[lookup.like] = landed.reason
                 await _claimed_or_abandoned(flight, landed.exchange)
-            elif isinstance(landed, Failed) or landed.failure:
-                self._cooling[lookup.like] = True
-            elif landed.stored:
-                self._passed.pop(lookup.like, None)
 
         # Whoever wants the API asked must not get what it said before they came.
         late = not lookup.wants_api_asked
         key = lookup.like + lookup.conditions + lookup.alone
-        return self._flights.join(key, self._log.purges.epoch, work, late=late)
+        flight, leads = self._flights.join(key, self._log.purges.epoch, work, late=late)
+        if leads and lookup.conditions and not lookup.alone:
+            self._under[lookup.like] = lookup.conditions
+        return flight, leads
+
+    def _note(self, lookup: _Lookup, landed: Landed) -> None:
+        """Remember what its like had better know."""
+        match landed:
+            case Unshared(reason=reason) if reason == NOT_MODIFIED:
+                self._whole.setdefault(lookup.text, True)
+            case Unshared(exchange=exchange, reason=reason) if not may_be_the_requests(exchange.head.status):
+                if lookup.text in self._whole:
+                    self._whole[lookup.text] = False
+                self._passed[lookup.like] = reason
+            case Filled(failure=failure) if failure and not (failure.isdigit() and failure not in _OUTAGES):
+                self._cooling[lookup.like] = True
+            case Failed():
+                self._cooling[lookup.like] = True
+            case Filled(stored=True):
+                self._passed.pop(lookup.like, None)
+            case _:
+                pass
 
     def _stored(self, lookup: _Lookup, found: Found, handling: Handling, own: bytes = b"") -> Answer:
         return self._replies.stored(lookup.incoming, found, handling, route=lookup.route.name, own=own)
@@ -386,7 +441,7 @@ class Handler:
                 return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail=error.kind))
             return self._failed(name, error, forward)
         if exchange.head.status == 200:
-            await self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, born)
+            self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, born)
         return self._live(name, exchange, forward, "")
 
     def _last_hop(self) -> Answer:

@@ -313,15 +313,22 @@ class Route(Group, frozen=True, kw_only=True):
     ] = None
     methods: Annotated[tuple[Method, ...], Meta(min_length=1, description="GET covers HEAD.")] = ("GET",)
     query: Annotated[
-        Literal["all", "none"] | tuple[QueryName, ...],
+        Literal["all", "sorted", "none"] | tuple[QueryName, ...],
         Meta(
-            description="Query parameters in the key, sorted: `all`, `none` or a list. "
-            "Others reach the API but not the key."
+            description="The query in the key: `all` as it was sent, all `sorted` by name, `none`, or a list of "
+            "parameters, sorted. Others reach the API but not the key."
         ),
     ] = "all"
     vary: Annotated[
         tuple[FieldName, ...],
         Meta(description="Request headers in the key, beside what the answer's Vary names."),
+    ] = ()
+    unkeyed: Annotated[
+        tuple[FieldName, ...],
+        Meta(
+            description="Fields such as X-Forwarded-Server or X-Forwarded-Proto that proxies add and that change no answer. "
+            "Others of their kind are in the key."
+        ),
     ] = ()
     per: Annotated[
         FieldName | None,

@@ -80,6 +80,13 @@ class Exchange:
             self._release()
         return data
 
+    async def pace(self) -> bool:
+        """From now on a client sets the pace. False if too many do already: then it is over."""
+        if self._connection is None or self._connection.paced or await self._pool.pace(self._connection):
+            return True
+        self.abandon()
+        return False
+
     def unread(self, data: bytes) -> None:
         """Give back what `read` returned."""
         if self._connection is not None:
@@ -142,6 +149,15 @@ class _Pool:
         connection.paced = paced
         self.address.inflight += 1
         return connection, reused is not None
+
+    async def pace(self, connection: Connection) -> bool:
+        """Count a connection among those whose pace a client sets, if that is possible at once."""
+        (paced, _) = self._slots[True]
+        if paced.locked():
+            return False
+        await paced.acquire()
+        connection.paced = True
+        return True
 
     def _take_idle(self) -> Connection | None:
         while self._idle:

@@ -44,6 +44,10 @@ _ODD = frozenset(
 _ORDINARY_BYTES = 4096
 
 
+# Java's and curl's clients offer h2c with each request: nobody takes it up, and the API does not see it.
+_ENDS_HERE = HOP_BY_HOP | {b"http2-settings"}
+
+
 def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
     """Why a GET or HEAD must go to the API as it is; nothing if it need not."""
     if has_body:
@@ -53,9 +57,9 @@ def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
     names = names_of(fields)
     if b"connection" in names:
         options = names.intersection(members(fields, b"connection"))
-        if b"upgrade" in options:
+        if b"upgrade" in options and b"websocket" in members(fields, b"upgrade"):
             return "upgrade"
-        if options - HOP_BY_HOP:
+        if options - _ENDS_HERE:
             # The API won't see these fields, so its answer is not the one that the key, made with them, stands for.
             return "connection"
     if (
@@ -96,12 +100,16 @@ _NO_REASON = HOP_BY_HOP | {
     b"if-range",
     b"content-length",
 }
+# That an API, or a proxy before it, has too much to do is nobody's own fault.
+_OVERLOADED = frozenset({502, 503, 504})
 # Who asks is a reason to be refused (4xx), hardly one to fail (5xx).
 _WHO = frozenset({b"x-forwarded-for", b"x-real-ip", b"forwarded"})
 
 
 def provoking(fields: Fields, status: int) -> frozenset[bytes]:
     """The fields, in lower case, that may be why the API answered with an error: it is for those who send them alike."""
+    if status in _OVERLOADED:
+        return frozenset()
     lower = ((name.lower(), value) for name, value in fields)
     names = frozenset(name for name, value in lower if name.startswith(_READ) or not _ID.match(value))
     return names - _NO_REASON - (_WHO if status >= 500 else frozenset())

@@ -11,8 +11,18 @@ from hashlib import blake2b
 from proxy.wire.fields import Fields, names_of, values, without
 
 _PREFIX = b"x-forwarded-"
-# Who asks, not for what. (The certificate is the caller's in a mesh.)
-_WHO = frozenset({b"x-forwarded-for", b"x-forwarded-client-cert"})
+# Who asks, not for what. (The certificates are the caller's.)
+_WHO = frozenset(
+    {
+        b"x-forwarded-for",
+        b"x-forwarded-client-cert",
+        b"x-forwarded-client-ip",
+        b"x-forwarded-remote-addr",
+        b"x-forwarded-request-id",
+        b"x-forwarded-tls-client-cert",
+        b"x-forwarded-tls-client-cert-info",
+    }
+)
 _NAMES = frozenset(
     {
         b"forwarded",
@@ -50,9 +60,9 @@ def _that_count(names: frozenset[bytes]) -> frozenset[bytes]:
     return frozenset(name for name in names if _counts(plain(name)))
 
 
-def forwarded(fields: Fields) -> bytes:
-    """A digest of what is said; empty where nothing is."""
-    names = forwarded_names(fields)
+def forwarded(fields: Fields, unkeyed: frozenset[bytes] = frozenset()) -> bytes:
+    """A digest of what is said, but for the fields in `unkeyed` (lower case); empty where nothing is."""
+    names = forwarded_names(fields) - unkeyed
     if not names:
         return b""
     digest = blake2b(digest_size=16, person=b"forwarded")

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 from proxy.policy.forwarded import forwarded
 from proxy.policy.routes import Route, url_of
-from proxy.wire.fields import Fields, members, values
+from proxy.wire.fields import Fields, members, names_of, values
 
 ANY_HOST = b"*"
 """Stands for Host in the key of a resource that is warmed for all hosts."""
@@ -27,11 +27,16 @@ class Key:
     forwarded: bytes = b""
     """Digest of what proxies say about the URL (see `policy.forwarded`); empty for any host."""
 
+    cross_origin: bool = False
+    """Carries Origin: many an API adds CORS fields to its answer then, and does not say so in Vary."""
+
     @property
     def text(self) -> str:
         """The key itself: short, safe as a Redis key, without a secret in it. Equal only for equal parts."""
         digest = blake2b(digest_size=16)
-        for part in (self.host, self.url, self.principal, self.forwarded, *self.vary):
+        origin = b"origin" if self.cross_origin else b""
+        parts = (self.host, self.url, self.principal, self.forwarded, origin, *self.vary)
+        for part in parts:
             digest.update(b"%d:" % len(part))
             digest.update(part)
         return f"e:{self.route.namespace}:{digest.hexdigest()}"
@@ -47,7 +52,8 @@ def key_of(route: Route, target: bytes, fields: Fields, *, hostless: frozenset[b
         url=url,
         principal=principal(fields, route.per) if route.per else b"",
         vary=tuple(vary_value(fields, name) for name in route.vary),
-        forwarded=b"" if any_host else forwarded(fields),
+        forwarded=b"" if any_host else forwarded(fields, route.unkeyed),
+        cross_origin=b"origin" in names_of(fields),
     )
 
 

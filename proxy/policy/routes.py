@@ -17,7 +17,8 @@ from proxy import settings
 _PARAM = re.compile(r"\{([^{}]*)\}")
 _TWO_PARAMS = re.compile(r"\}[^/]*\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+# Those that are registered as safe (RFC 9110 section 16.1.1 and what came after it).
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "REPORT", "SEARCH"})
 
 
 class BadPattern(ValueError):
@@ -87,6 +88,10 @@ class Route:
     """Lower-case name of the principal's header."""
     query: frozenset[bytes] | None
     """Parameters in the key, as `meant_name` has them; None for all of them."""
+    unkeyed: frozenset[bytes]
+    """Lower-case names of fields of proxies that are not in the key."""
+    as_sent: bool
+    """The query is in the key just as it was sent."""
     caches: bool
     """Whether its GETs are cached at all."""
 
@@ -122,7 +127,7 @@ def _decoded(value: str) -> str:
 
 def _namespace(name: str, route: settings.Route) -> str:
     # An entry stored while `per` was missing must not be found after it was added, so what a key means is part of it.
-    meaning = (route.match, route.query, route.vary, route.per, route.store)
+    meaning = (route.match, route.query, route.vary, route.unkeyed, route.per, route.store)
     return f"{name}.{blake2b(msgspec.json.encode(meaning), digest_size=4).hexdigest()}"
 
 
@@ -136,8 +141,10 @@ def prepare(route: settings.Route) -> Route:
         namespace=_namespace(name, route),
         vary=tuple(sorted({header.lower().encode() for header in route.vary})),
         per=route.per.lower().encode() if route.per else None,
+        unkeyed=frozenset(name.lower().encode() for name in route.unkeyed),
+        as_sent=wanted == "all",
         query=None
-        if wanted == "all"
+        if wanted in {"all", "sorted"}
         else frozenset(() if wanted == "none" else (meant_name(p.encode()) for p in wanted)),
         caches="GET" in route.methods,
     )
@@ -197,7 +204,9 @@ def unsafe(method: str) -> bool:
 
 
 def url_of(route: Route, target: bytes) -> bytes:
-    """The part of the target that counts."""
+    """The part of the target that counts. As sent: by RFC 3986 `?a&b` and `?b&a` are two, and so are `/` and `/?`."""
+    if route.as_sent:
+        return target
     path, _, query = target.partition(b"?")
     selected = select_query(query, route.query) if query else b""
     return path + b"?" + selected if selected else path

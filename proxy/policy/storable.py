@@ -27,8 +27,8 @@ TTL_STATUSES = frozenset({200, 203, 204})
 KEEP_FOR_VALIDATION_S = 600.0
 # Without one it may still be what a client's max-stale asks for. Few clients do, so not for long.
 KEEP_FOR_MAX_STALE_S = 60.0
-# What RFC 9110 section 15.1 lets a cache guess a freshness for (206 is never stored whole, so it is not among them).
-GUESSED_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+# What RFC 9110 section 15.1 and RFC 7725 let a cache guess a freshness for. (206 is never stored whole.)
+GUESSED_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451, 501})
 # A tenth of the time since it last changed (RFC 9111 section 4.2.2).
 _GUESSED_PART = 0.1
 # `must-understand` asks for more than a number between 200 and 599: these are registered, and RFC 9110 says of them

@@ -80,16 +80,24 @@ def selects(not_modified: Fields, *, etag: bytes, last_modified: bytes) -> bool:
     return tags[0] == etag
 
 
-def describes(head: Fields, stored: Fields, size: int) -> bool:
-    """Whether an answer to HEAD speaks of the stored answer of `size` bytes: what it says of validators and length fits.
+class Comparison(Enum):
+    """What an answer to HEAD says of the stored answer to GET."""
 
-    Source: RFC 9111 section 4.3.5.
-    """
+    SAME = "same"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+    """Without a validator nothing is sure: two bodies may be equally long, and some servers say 0."""
+
+
+def compared(head: Fields, stored: Fields, size: int) -> Comparison:
+    """Whether an answer to HEAD speaks of the stored answer of `size` bytes. Source: RFC 9111 section 4.3.5."""
+    named = [name for name in (b"etag", b"last-modified") if values(head, name)]
+    if any(values(head, name) != values(stored, name) for name in named):
+        return Comparison.OTHER
     lengths = values(head, b"content-length")
-    if lengths and lengths[0] != b"%d" % size:
-        return False
-    named = (name for name in (b"etag", b"last-modified") if values(head, name))
-    return all(values(head, name) == values(stored, name) for name in named)
+    if lengths and lengths[0] not in {b"0", b"%d" % size}:
+        return Comparison.OTHER
+    return Comparison.SAME if named else Comparison.UNKNOWN
 
 
 # These describe the stored bytes and stay as they are (RFC 9111 section 3.2).

@@ -60,7 +60,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     never_stale: bool = False
     immutable: bool = False
     vary: tuple[str, ...] = ()
-    """Not an answer but the names of the headers that its variants' keys are made of."""
+    """The names of the headers that its key is made of; of a signpost, its variants' keys."""
     body: bytes = b""
 
     @property
@@ -71,8 +71,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     @property
     def size(self) -> int:
         """Bytes in memory."""
-        tags = sum(map(len, self.tags)) + len(self.tags) * _TAG_OVERHEAD_BYTES
-        return len(self.head) + len(self.body) + len(self.url) + len(self.key) + tags + _OVERHEAD_BYTES
+        texts = (*self.tags, *self.vary)
+        words = sum(map(len, texts)) + len(texts) * _TAG_OVERHEAD_BYTES
+        return len(self.head) + len(self.body) + len(self.url) + len(self.key) + words + _OVERHEAD_BYTES
 
     @property
     def fields(self) -> Fields:

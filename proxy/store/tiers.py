@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from proxy import settings
 from proxy.policy.freshness import Times
 from proxy.policy.key import variant
@@ -80,10 +82,20 @@ class Tiers:
             copy = self._good_copy(variant_key(key, copy.entry, fields), now)
         return None if copy is None else Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
 
-    def varies(self, key: str) -> bool:
-        """Whether memory knows answers under the key, if only for requests with other fields."""
+    def own_key(self, key: str, fields: Fields) -> str:
+        """The key of a request's own variant, if memory knows by what the answers under `key` vary; else nothing."""
         copy = self.memory.get(key)
-        return copy is not None and bool(copy.entry.vary)
+        return variant_key(key, copy.entry, fields) if copy is not None and copy.entry.vary else ""
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether this very entry is in memory, and nothing newer in its place."""
+        copy = self.memory.get(entry.key)
+        return copy is not None and copy.entry is entry
+
+    def current(self, found: Found) -> Found | None:
+        """What is left of something found a moment ago, after all purges until now."""
+        standing = self._log.purges.standing(found.entry.concerned)
+        return None if standing.purged else Found(entry=found.entry, soft_purged=standing.soft_at)
 
     def _good_copy(self, key: str, now: float) -> Copy | None:
         copy = self.memory.get(key)
@@ -181,12 +193,18 @@ class Tiers:
             return False
         if entry.key != base_key:
             self._point(entry, base_key, route, now)
-        self.remember(entry, route, now)
-        return True
+        remembered = self.remember(entry, route, now) is not None
+        return remembered or (self._redis is not None and route.settings.redis)
 
     def _point(self, entry: Entry, base_key: str, route: Route, now: float) -> None:
         """Renew the signpost to a variant. The oldest variants go where there are too many."""
-        copy = self.remember(signpost(entry, base_key), route, now)
+        sign = signpost(entry, base_key)
+        before = self.memory.get(base_key)
+        if before is not None and before.entry.vary == entry.vary:
+            # It stands as long as any variant behind it.
+            until = max(before.entry.keep_until, entry.keep_until)
+            sign = msgspec.structs.replace(sign, keep_until=until)
+        copy = self.remember(sign, route, now)
         if copy is None:
             return
         variants = copy.variants or {}

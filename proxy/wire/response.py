@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from proxy.wire.fields import Fields, combined, from_lines, keeps_alive, members, values
+from proxy.wire.fields import TOKEN, Fields, combined, from_lines, keeps_alive, members, values
 
 
 class BadResponse(Exception):
@@ -38,6 +38,7 @@ class ResponseHead:
 
 
 _STATUS_LINE = re.compile(rb"(HTTP/1\.[01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\Z")
+_SPACED = re.compile(rb"^(%b++)[ \t]++:" % TOKEN, re.MULTILINE)
 DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 """A Content-Length: digits, and no more of them than fit into 64 bits."""
 
@@ -53,6 +54,9 @@ def parse_head(head: bytes, *, method: str) -> ResponseHead:
     if line is None:
         raise BadResponse("malformed status line")
     fields = from_lines(lines + end)
+    if fields is None:
+        # A server must not send it, and a proxy must take it away (RFC 9112 section 5.1).
+        fields = from_lines(_SPACED.sub(rb"\1:", lines + end))
     if fields is None:
         raise BadResponse("malformed header field")
     version, status, reason = line[1], int(line[2]), line[3] or b""

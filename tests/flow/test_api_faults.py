@@ -255,7 +255,7 @@ GARBAGE = {
     "status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
     "bare LF": b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
     "folded line": b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 0\r\n\r\n",
-    "space before colon": b"HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+    "space in a name": b"HTTP/1.1 200 OK\r\nContent Length: 0\r\n\r\n",
     "NUL": b"HTTP/1.1 200 OK\r\nA: \x00\r\nContent-Length: 0\r\n\r\n",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
     "negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",

@@ -63,7 +63,7 @@ Target = Callable[[bytes], None]
 _NOW = 1_800_000_000.0
 # Of the processor, for inputs of some KiB: what grows with the square of its input takes longer on any machine. Ten times
 # that where every line is traced for coverage.
-_MAX_S = 2.0
+_MAX_S = 5.0
 _TRACED = 10
 _MAX_GROWTH_KIB = 96 * 1024
 

@@ -23,7 +23,17 @@ def asked_by(remote: str | None, path: str = "/api/stats", **headers: str) -> we
     return cast("web.BaseRequest", SimpleNamespace(remote=remote, path=path, headers=headers))
 
 
-@pytest.mark.parametrize("remote", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("remote", ["127.0.0.6", "127.9.9.9", "::ffff:127.0.0.6"])
+def test_what_a_mesh_delivers_from_loopback_may_not(remote: str) -> None:
+    assert "only loopback" in may_write(asked_by(remote), None)
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Proto", "x-envoy-attempt-count", "Via", "Forwarded"])
+def test_nor_may_what_comes_through_a_proxy(name: str) -> None:
+    assert "only loopback" in may_write(asked_by("127.0.0.1", **{name: "1"}), None)
+
+
+@pytest.mark.parametrize("remote", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
 def test_loopback_may_write_without_a_token(remote: str) -> None:
     assert may_write(asked_by(remote), None) == ""
 

@@ -159,20 +159,32 @@ async def test_after_its_end_a_flight_is_joined_no_more(flights: Flights[str]) -
     assert (2, 0) == (api.calls, len(flights))
 
 
-async def test_a_flight_from_before_a_purge_is_left_to_those_on_it(flights: Flights[str]) -> None:
+async def test_a_flight_from_before_a_purge_is_joined_until_it_lands(flights: Flights[str]) -> None:
     before, after = Api("before"), Api("after")
     old, _ = flights.join("key", 0, before.work)
+    same, leads = flights.join("key", 1, after.work)
+
+    assert (same, leads, same.epoch) == (old, False, 0)
+    before.may.set()
+    assert await old.outcome() == "before"
+
+
+async def test_a_landed_flight_from_before_a_purge_is_left_to_those_on_it(flights: Flights[str]) -> None:
+    after = Api("after")
+
+    async def lands(flight: Flight[str]) -> None:
+        flight.land("before")
+        await after.may.wait()
+
+    old, _ = flights.join("key", 0, lands)
+    await old.outcome()
+    same, _ = flights.join("key", 0, after.work)
     new, leads = flights.join("key", 1, after.work)
     later, _ = flights.join("key", 1, after.work)
-    await turns()
-    before.may.set()
-    await turns()
-    # The end of the old one must not take the new one out of sight.
-    latest, _ = flights.join("key", 1, after.work)
     after.may.set()
 
-    assert (True, [new, new], 1) == (leads, [later, latest], after.calls)
-    assert ["before", "after"] == [await old.outcome(), await new.outcome()]
+    assert (same, leads, later) == (old, True, new)
+    assert await new.outcome() == "after"
 
 
 async def test_what_cannot_be_shared_is_claimed_once(flights: Flights[str]) -> None:

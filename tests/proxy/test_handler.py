@@ -122,9 +122,48 @@ async def test_a_stored_answer_is_fresh_until_the_last_moment(api: Origin, core:
 async def test_after_a_failure_the_next_are_not_kept_waiting_for_another(api: Origin, core: Core) -> None:
     await core.body("/short/a")
     core.now += 2
-    api.on("/", ok(b"ill", status="500 Ill"))
+    api.on("/", ok(b"ill", status="503 Ill"))
     statuses = [(await core.answer("/short/a")).handling.outcome.value for _ in range(3)]
     assert (statuses, api.count("/short/a")) == (["stale"] * 3, 2)
+
+
+async def test_an_error_that_may_be_one_request_s_own_prolongs_nobody_s_stale(
+    api: Origin, core: Core
+) -> None:
+    await core.body("/short/a")
+    core.now += 2
+    api.on("/", ok(b"ill", status="500 Ill"))
+    statuses = [(await core.answer("/short/a")).handling.outcome.value for _ in range(3)]
+    assert (statuses, api.count("/short/a")) == (["stale"] * 3, 4)
+
+
+async def test_a_purge_of_something_else_does_not_end_a_flight(api: Origin, core: Core) -> None:
+    release = asyncio.Event()
+    api.on("/", once(release, numbered()))
+    waiting = [asyncio.ensure_future(core.body("/kept/a"))]
+    await api.came("/kept/a")
+    for number in range(3):
+        await core.log.purge([(Kind.TAG, f"other-{number}")])
+        waiting.append(asyncio.ensure_future(core.body("/kept/a")))
+        await asyncio.sleep(0)
+    release.set()
+
+    assert (await asyncio.gather(*waiting), api.count("/kept/a")) == ([b"1"] * 4, 1)
+
+
+async def test_who_comes_after_a_purge_does_not_get_what_was_asked_for_before_it(
+    api: Origin, core: Core
+) -> None:
+    release = asyncio.Event()
+    api.on("/", once(release, numbered()))
+    before = asyncio.ensure_future(core.body("/kept/a"))
+    await api.came("/kept/a")
+    await core.log.purge([(Kind.TAG, "kept")])
+    after = [asyncio.ensure_future(core.body("/kept/a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    release.set()
+
+    assert (await before, await asyncio.gather(*after), api.count("/kept/a")) == (b"1", [b"2"] * 3, 2)
 
     core.now += 1
     api.on("/", ok(b"well"))
@@ -297,7 +336,7 @@ async def test_a_write_that_breaks_off_purges_nothing(api: Origin, core: Core) -
         pytest.param([(b"X-HTTP-Method-Override", b"DELETE")], id="a method that is meant instead"),
         pytest.param([(b"X_Rewrite-URL", b"/b")], id="a URL that is meant instead"),
         pytest.param([(b"If-Match", b'"a"')], id="If-Match"),
-        pytest.param([(b"Connection", b"upgrade"), (b"Upgrade", b"h2c")], id="an upgrade"),
+        pytest.param([(b"Connection", b"upgrade"), (b"Upgrade", b"websocket")], id="an upgrade"),
     ],
 )
 async def test_a_request_for_something_else_than_the_whole_is_passed_on(

@@ -59,7 +59,7 @@ async def good_again(site: Site) -> None:
         b"X: a\x0bb\r\n",
         b"X: a\r\n folded\r\n",
         b" X: a\r\n",
-        b"X : a\r\n",
+        b"X : a\r\n b\r\n",
         b"X\r\n",
         b": a\r\n",
         b"X\xc4\x8d: a\r\n",

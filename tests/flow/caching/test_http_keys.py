@@ -3,7 +3,7 @@
 import pytest
 
 from tests.claims import clause
-from tests.flow.caching.stage import API, FRESH, STORE, Source, Stage, table
+from tests.flow.caching.stage import API, FRESH, STORE, Source, Stage, exactly, table
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -71,7 +71,6 @@ async def test_hosts(stage: Stage, first: str, second: str, source: Source) -> N
         "Accept-Encoding: br",
         "User-Agent: a",
         "Referer: http://a.test/",
-        "Origin: http://a.test",
         "X-Forwarded-For: 192.0.2.1",
         "X-Request-Id: 1",
         "Traceparent: 00-1",
@@ -81,3 +80,24 @@ async def test_hosts(stage: Stage, first: str, second: str, source: Source) -> N
 async def test_what_a_client_says_of_itself(stage: Stage, line: str) -> None:
     stage.answers(FRESH)
     assert await stage.reuse(line) is STORE
+
+
+@clause(
+    "RFC 9111",
+    "4.1",
+    "Requests with and without Origin share nothing: many an API answers them otherwise, and says no Vary",
+)
+async def test_cross_origin_requests(stage: Stage) -> None:
+    stage.answers(FRESH)
+    sources = [
+        (await stage.ask(*lines)).source
+        for lines in ([], ["Origin: http://a.test"], [], ["Origin: http://b.test"])
+    ]
+    assert sources == [API, API, STORE, STORE]
+
+
+@clause("RFC 9112", "5.1", "White space before a colon is taken away from the API's answer")
+async def test_space_before_a_colon(stage: Stage) -> None:
+    stage.answers_by(lambda _: exactly(b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length \t: 2\r\n\r\nok"))
+    seen = await stage.ask()
+    assert (seen.get("x"), seen.body) == ("a", b"ok")

@@ -42,7 +42,16 @@ PLAIN = Route(match="/**")
         pytest.param(((b"IF-MATCH", b"*"),), False, "if-match", id="RFC 9110 13.1.1 If-Match"),
         pytest.param(((b"If-Unmodified-Since", b"x"),), False, "if-unmodified-since", id="RFC 9110 13.1.4"),
         pytest.param(
-            ((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"h2c")), False, "upgrade", id="Upgrade"
+            ((b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"WebSocket")),
+            False,
+            "upgrade",
+            id="WebSocket",
+        ),
+        pytest.param(
+            ((b"Connection", b"Upgrade, HTTP2-Settings"), (b"Upgrade", b"h2c"), (b"HTTP2-Settings", b"x")),
+            False,
+            "",
+            id="an offer that nobody takes up",
         ),
         pytest.param(((b"Upgrade", b"h2c"),), False, "", id="RFC 9110 7.8 Upgrade without Connection"),
         pytest.param(((b"Connection", b"upgrade"),), False, "", id="Connection without Upgrade"),
@@ -182,6 +191,7 @@ def test_without_its_header_there_is_no_principal() -> None:
         pytest.param(((b"If-None-Match", b"7"),), 400, {b"if-none-match"}, id="a number that is read"),
         pytest.param(((b"X-Forwarded-For", b"::1, a"),), 403, {b"x-forwarded-for"}, id="who asks: refused"),
         pytest.param(((b"X-Forwarded-For", b"::1, a"),), 500, set(), id="who asks makes nothing crash"),
+        pytest.param(((b"X-Any", b"../x"),), 503, set(), id="too much to do is nobody's own fault"),
     ],
 )
 def test_what_may_have_provoked_an_error_is_named(fields: Fields, status: int, expected: set[bytes]) -> None:

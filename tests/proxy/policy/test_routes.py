@@ -351,7 +351,12 @@ def test_a_hostile_query_of_8_kb_is_read_in_no_time() -> None:
     ],
 )
 def test_the_url_that_counts_is_the_path_and_the_chosen_query(target: bytes, expected: bytes) -> None:
-    assert expected == url_of(prepare(Route(match="/a")), target)
+    assert expected == url_of(prepare(Route(match="/a", query="sorted")), target)
+
+
+@pytest.mark.parametrize("target", [b"/a?b=2&a=1", b"/a?", b"/a", b"/a?&&b"])
+def test_all_of_a_query_counts_as_it_was_sent(target: bytes) -> None:
+    assert target == url_of(prepare(Route(match="/a")), target)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from proxy.policy.cache_control import format_http_date
 from proxy.policy.validators import (
+    Comparison,
     Condition,
-    describes,
+    compared,
     entity_tags,
     evaluate,
     for_304,
@@ -186,14 +187,17 @@ def test_a_304_is_about_the_stored_answer_unless_it_names_another(fields: Fields
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        pytest.param((), True, id="nothing said"),
-        pytest.param(((b"ETag", b'"a"'), (b"Content-Length", b"4")), True, id="all the same"),
-        pytest.param(((b"ETag", b'"b"'),), False, id="another ETag"),
-        pytest.param(((b"Content-Length", b"5"),), False, id="another length"),
-        pytest.param(((b"Last-Modified", b"x"),), False, id="a date that the stored one lacks"),
+        pytest.param((), Comparison.UNKNOWN, id="nothing said"),
+        pytest.param(((b"Content-Length", b"4"),), Comparison.UNKNOWN, id="the length alone is no proof"),
+        pytest.param(((b"Content-Length", b"0"),), Comparison.UNKNOWN, id="no length at all"),
+        pytest.param(((b"Content-Length", b"5"),), Comparison.OTHER, id="another length"),
+        pytest.param(((b"ETag", b'"a"'), (b"Content-Length", b"4")), Comparison.SAME, id="all the same"),
+        pytest.param(((b"ETag", b'"a"'), (b"Content-Length", b"5")), Comparison.OTHER, id="but the length"),
+        pytest.param(((b"ETag", b'"b"'),), Comparison.OTHER, id="another ETag"),
+        pytest.param(((b"Last-Modified", b"x"),), Comparison.OTHER, id="a date that the stored one lacks"),
     ],
 )
 def test_a_head_is_about_the_stored_answer_if_all_that_it_says_fits(
-    fields: Fields, *, expected: bool
+    fields: Fields, expected: Comparison
 ) -> None:
-    assert expected is describes(fields, ((b"ETag", b'"a"'),), 4)
+    assert expected is compared(fields, ((b"ETag", b'"a"'),), 4)

@@ -139,7 +139,7 @@ def test_a_url_that_a_person_purges_is_meant_as_it_is_stored(kind: Kind, value: 
     ("fields", "expected"),
     [
         pytest.param(((b"Location", b"/events/7"),), {"/events/7"}, id="a path"),
-        pytest.param(((b"Content-Location", b"7?b=1&a=2"),), {"/events/7?a=2&b=1"}, id="a relative one"),
+        pytest.param(((b"Content-Location", b"7?b=1&a=2"),), {"/events/7?b=1&a=2"}, id="a relative one"),
         pytest.param(((b"Location", b"http://API.test/events"),), {"/events"}, id="the same site"),
         pytest.param(((b"Location", b"https://api.test/events"),), {"/events"}, id="before TLS ended"),
         pytest.param(((b"Location", b"//api.test/events"),), {"/events"}, id="without a scheme"),
