@@ -64,6 +64,8 @@ def test_it_ends_when_asked_and_gives_the_terminal_back(tmp_path: Path, number: 
             stderr=terminal,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
             cwd=ROOT,
+            # Started in the background, this very test may have been told to ignore Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
         os.close(terminal)
         shown = _read_until(screen, b"redis none")
