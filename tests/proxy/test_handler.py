@@ -364,3 +364,27 @@ async def test_a_request_without_host_gets_the_api_s(api: Origin, core: Core) ->
         (b"Host", f"127.0.0.1:{api.port}".encode()),
         (b"Via", b"1.1 crowdgate"),
     )
+
+
+class SlowRedis:
+    """Takes its time and has nothing."""
+
+    up = True
+
+    async def get_with_ttl(self, _key: str) -> None:
+        await asyncio.sleep(0.04)
+
+    async def put(self, *_: Any) -> bool:
+        return True
+
+
+async def test_what_is_purged_while_redis_is_asked_is_not_revalidated(api: Origin, core: Core) -> None:
+    core.handler._tiers._redis = SlowRedis()  # type: ignore[assignment]
+    api.on("/", ok(b"body", "Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT"))
+    await core.body("/short/a")
+    core.now += 1.5
+    asking = asyncio.ensure_future(core.body("/short/a"))
+    await asyncio.sleep(0.02)
+    await core.log.purge([(Kind.URL, "/short/a")])
+
+    assert (await asking, [asked.get("if-modified-since") for asked in api.asked]) == (b"body", ["", ""])
