@@ -390,8 +390,9 @@ class Handler:
             if isinstance(landed, Unshared):
                 await _claimed_or_abandoned(flight, landed.exchange)
 
-        # Whoever wants the API asked must not get what it said before they came.
-        late = not lookup.wants_api_asked
+        # Whoever wants the API asked must not get what it said before they came; nor who has seen in memory what has
+        # landed, and can't use it.
+        late = not lookup.wants_api_asked and found is None
         key = lookup.like + lookup.conditions + lookup.alone
         flight, leads = self._flights.join(key, self._log.purges.epoch, work, late=late)
         if leads and lookup.conditions and not lookup.alone:

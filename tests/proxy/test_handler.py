@@ -388,3 +388,25 @@ async def test_what_is_purged_while_redis_is_asked_is_not_revalidated(api: Origi
     await core.log.purge([(Kind.URL, "/short/a")])
 
     assert (await asking, [asked.get("if-modified-since") for asked in api.asked]) == (b"body", ["", ""])
+
+
+class SlowWrites(SlowRedis):
+    """Takes its time to store."""
+
+    async def get_with_ttl(self, _key: str) -> None:
+        return None
+
+    async def put(self, *_: Any) -> bool:
+        await asyncio.sleep(0.2)
+        return True
+
+
+async def test_what_is_stale_on_arrival_is_asked_about_although_it_is_still_being_stored(
+    api: Origin, core: Core
+) -> None:
+    core.handler._tiers._redis = SlowWrites()  # type: ignore[assignment]
+    api.on("/", ok(b"body", "Cache-Control: max-age=60", "Age: 61", 'ETag: "v1"'))
+    await core.body("/theirs/a")
+    await core.body("/theirs/a")
+
+    assert [asked.get("if-none-match") for asked in api.asked] == ["", '"v1"']
