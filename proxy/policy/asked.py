@@ -28,6 +28,9 @@ _OVERRIDES = frozenset(
 # Nobody means more than this; reading it would cost more than the answer.
 _DIRECTIVES = frozenset({b"cache-control", b"pragma"})
 _DIRECTIVES_BYTES = 1024
+# Some thirty proxies on the way.
+_FORWARDED = frozenset({b"forwarded"})
+_FORWARDED_BYTES = 4096
 # On a GET they do nothing but provoke: an error that came by one of them is its sender's alone.
 _ODD = frozenset(
     {
@@ -62,12 +65,15 @@ def bypass_reason(target: bytes, fields: Fields, *, has_body: bool) -> str:
         if options - _ENDS_HERE:
             # The API won't see these fields, so its answer is not the one that the key, made with them, stands for.
             return "connection"
-    if (
-        not names.isdisjoint(_DIRECTIVES)
-        and sum(len(value) for name, value in fields if name.lower() in _DIRECTIVES) > _DIRECTIVES_BYTES
-    ):
+    if not names.isdisjoint(_DIRECTIVES) and _bytes_of(fields, _DIRECTIVES) > _DIRECTIVES_BYTES:
         return "directives"
+    if b"forwarded" in names and _bytes_of(fields, _FORWARDED) > _FORWARDED_BYTES:
+        return "forwarded"
     return _unshared(names)
+
+
+def _bytes_of(fields: Fields, names: frozenset[bytes]) -> int:
+    return sum(len(value) for name, value in fields if name.lower() in names)
 
 
 @lru_cache(maxsize=128)

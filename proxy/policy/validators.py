@@ -44,7 +44,8 @@ def _none_match(tags: bytes, etag: bytes) -> bool:
     if tags.strip() == b"*":
         return True
     ours = etag.removeprefix(b"W/")
-    return bool(ours) and ours in entity_tags(tags)
+    # Looked for before anything is read: a long list of others' tags costs nothing then.
+    return bool(ours) and ours in tags and ours in entity_tags(tags)
 
 
 def entity_tags(line: bytes) -> list[bytes]:

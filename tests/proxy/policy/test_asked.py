@@ -39,6 +39,10 @@ PLAIN = Route(match="/**")
             id="too many directives",
         ),
         pytest.param(((b"Cache-Control", b"a" * 1024),), False, "", id="as many directives as may be"),
+        pytest.param(((b"Forwarded", b"a" * 4096),), False, "", id="as many hops as may be"),
+        pytest.param(
+            ((b"Forwarded", b"a" * 4096), (b"forwarded", b"a")), False, "forwarded", id="too many hops"
+        ),
         pytest.param(((b"IF-MATCH", b"*"),), False, "if-match", id="RFC 9110 13.1.1 If-Match"),
         pytest.param(((b"If-Unmodified-Since", b"x"),), False, "if-unmodified-since", id="RFC 9110 13.1.4"),
         pytest.param(
