@@ -129,7 +129,11 @@ class Fetcher:
                 return filled
         landed = await self._from_api(fill, found, flight)
         if found is not None and isinstance(landed, Unshared) and _withdraws(fill, landed):
-            await self._withdraw(fill, found, flight, landed)
+            if fill.wanted.no_cache or fill.wanted.max_age is not None:
+                # Whoever has the API asked about what is fresh must not take it from the others: they ask themselves.
+                self._expire(fill, found.entry)
+            else:
+                await self._withdraw(fill, found, flight, landed)
         flight.land(landed)
         return landed
 
@@ -284,10 +288,16 @@ class Fetcher:
                     renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
                     self._tiers.keep(renewed, fill.text, fill.key.route, now)
             case validators.Comparison.OTHER:
-                stale = msgspec.structs.replace(entry, fresh_until=min(now, entry.fresh_until), born=born)
-                self._tiers.keep(stale, fill.text, fill.key.route, now)
+                self._expire(fill, entry)
             case validators.Comparison.UNKNOWN:
                 pass
+
+    def _expire(self, fill: Fill, entry: Entry) -> None:
+        """Make what is in memory stale: the API is asked about it before it is used again."""
+        if self._tiers.holds(entry):
+            now = self._clock()
+            stale = msgspec.structs.replace(entry, fresh_until=min(now, entry.fresh_until))
+            self._tiers.keep(stale, fill.text, fill.key.route, now)
 
     async def _keep(self, fill: Fill, filled: Filled, flight: Flight[Landed]) -> Landed:
         now = self._clock()
@@ -347,9 +357,6 @@ def _withdraws(fill: Fill, unshared: Unshared) -> bool:
     client makes the rest no worse.
     """
     if fill.asked.personal or fill.asked.no_store or unshared.reason == "set-cookie":
-        return False
-    if fill.wanted.no_cache or fill.wanted.max_age is not None:
-        # Whoever has the API asked while what is stored is fresh must not be able to take it from the others.
         return False
     return not may_be_the_requests(unshared.exchange.head.status)
 

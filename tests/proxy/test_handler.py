@@ -410,3 +410,17 @@ async def test_what_is_stale_on_arrival_is_asked_about_although_it_is_still_bein
     await core.body("/theirs/a")
 
     assert [asked.get("if-none-match") for asked in api.asked] == ["", '"v1"']
+
+
+async def test_a_reload_that_finds_it_private_has_the_next_ask_for_themselves(
+    api: Origin, core: Core
+) -> None:
+    api.on("/", ok(b"public", "Cache-Control: max-age=60", 'ETag: "v1"'))
+    await core.body("/theirs/a")
+    api.on("/", ok(b"private", "Cache-Control: private"))
+    await core.body("/theirs/a", (b"Cache-Control", b"no-cache"))
+    bodies = [await core.body("/theirs/a")]
+    api.on("/", ok(b"public again", "Cache-Control: max-age=60"))
+    bodies += [await core.body("/theirs/a") for _ in range(2)]
+
+    assert (bodies, api.count("/theirs/a")) == ([b"private", b"public again", b"public again"], 4)
