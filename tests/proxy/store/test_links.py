@@ -78,7 +78,7 @@ async def test_a_slot_that_moves_is_followed_while_and_after_it_moves(nodes: lis
     name, slot = f"crowdgate:{key}", key_slot(f"crowdgate:{key}".encode())
     source, target = nodes[0], nodes[1]
     ids = {node: node.command("CLUSTER", "MYID") for node in nodes}
-    async with tier_on(urls(nodes), mode="cluster") as (tier, seen):
+    async with tier_on(urls(nodes), mode="cluster", timeout=1.0) as (tier, seen):
         await tier.put(key, b"v", 60)
         target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
         source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
