@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from proxy.config_shown import show
-from proxy.docs_command import keep_up_to_date
+from proxy.docs_command import between, keep_up_to_date
 from proxy.setting_types import Field, Kind, Shape, fields_of
 from proxy.settings import Group, Settings
 from proxy.units import DURATION_PATTERN, SIZE_PATTERN
@@ -29,11 +29,7 @@ def reference() -> str:
 
 def page(text: str) -> str:
     """The page with its reference renewed. Raises ValueError where the markers are gone."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page needs the lines {BEGIN.strip()} and {END}")
-    return f"{before}{BEGIN}\n{reference()}\n{END}{after}"
+    return between(text, BEGIN, END, f"\n{reference()}\n", name="the page")
 
 
 def _groups(path: str, group: type[Group]) -> Iterator[tuple[str, type[Group]]]:

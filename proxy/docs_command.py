@@ -23,3 +23,12 @@ def keep_up_to_date(
     if before != after:
         sys.stderr.write(f"docs/{page.name} is stale: run python -m {module} --write\n")
     return int(before != after)
+
+
+def between(text: str, begin: str, end: str, made: str, *, name: str) -> str:
+    """A page with what stands between two of its lines replaced. Raises ValueError where `name` lacks them."""
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{name} needs the lines {begin.strip()} and {end.strip()}")
+    return before + begin + made + end + after

@@ -7,7 +7,7 @@ from time import monotonic
 import msgspec
 
 from proxy.coalesce import Flight
-from proxy.config import Config
+from proxy.config import Config, sent_on
 from proxy.policy import freshness, validators
 from proxy.policy.asked import provoking
 from proxy.policy.cache_control import format_http_date
@@ -19,17 +19,15 @@ from proxy.policy.ranges import said_part
 from proxy.policy.storable import Asked, Lifetime, Refused, judge, may_be_the_requests
 from proxy.policy.tags import response_tags
 from proxy.purge_log import PurgeLog
-from proxy.store.entry import Entry, first
-from proxy.store.tiers import Found, Tiers
+from proxy.store.entry import Entry
+from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, block, end_to_end, members, values, without
-from proxy.wire.request import with_host
-from proxy.wire.response import ResponseHead, is_event_stream
-from proxy.wire.via import with_via
+from proxy.wire.fields import Fields, block, end_to_end, first, members, values, without
+from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
-_FAILING = frozenset({500, 502, 503, 504})
+_FAILING = OUTAGES | {500}
 # Fields by which an error is told apart; requests with more are made to be odd.
 _MAX_PROVOKING = 32
 NOT_MODIFIED = "not modified"
@@ -129,7 +127,7 @@ class Fetcher:
                 return filled
         landed = await self._from_api(fill, found, flight)
         if found is not None and isinstance(landed, Unshared) and _withdraws(fill, landed):
-            if fill.wanted.no_cache or fill.wanted.max_age is not None:
+            if fill.wanted.api_asked:
                 # Whoever has the API asked about what is fresh must not take it from the others: they ask themselves.
                 self._expire(fill, found.entry)
             else:
@@ -275,8 +273,7 @@ class Fetcher:
         entry = found.entry
         # For any host the API is only asked under its own name; this was asked as the client asks.
         private = fill.asked.personal or fill.asked.no_store or fill.key.host == ANY_HOST
-        varies_anew = set(members(head.fields, b"vary")) - {name.encode("latin-1") for name in entry.vary}
-        if entry.status != 200 or private or varies_anew or not self._tiers.holds(entry):
+        if entry.status != 200 or private or _varies_anew(head, entry) or not self._tiers.holds(entry):
             return
         now = self._clock()
         match validators.compared(head.fields, entry.fields, len(entry.body)):
@@ -327,20 +324,23 @@ def _is_about(head: ResponseHead, entry: Entry) -> bool:
 
     If it names other fields to vary by, only the same strong ETag says that this variant is the stored one.
     """
-    names = {name.decode("latin-1") for name in members(head.fields, b"vary")}
     same = validators.selects(head.fields, etag=entry.etag, last_modified=entry.last_modified)
     strong = entry.etag.startswith(b'"') and values(head.fields, b"etag")[:1] == [entry.etag]
-    return same and (strong or names <= set(entry.vary))
+    return same and (strong or not _varies_anew(head, entry))
+
+
+def _varies_anew(head: ResponseHead, entry: Entry) -> set[str]:
+    """The fields to vary by that the API names now, and that were not known of."""
+    return {name.decode("latin-1") for name in members(head.fields, b"vary")}.difference(entry.vary)
 
 
 def _moved(fill: Fill, head: ResponseHead, entry: Entry) -> Entry:
     """The entry under the key of its variant, where a 304 names fields to vary by that were not known of."""
-    named = {name.decode("latin-1") for name in members(head.fields, b"vary")}
-    if named <= set(entry.vary):
+    news = _varies_anew(head, entry)
+    if not news:
         return entry
-    names = tuple(sorted(named.union(entry.vary)))
-    key = variant(fill.text, tuple(name.encode("latin-1") for name in names), fill.fields)
-    return msgspec.structs.replace(entry, key=key, vary=names)
+    moved = msgspec.structs.replace(entry, vary=tuple(sorted(news.union(entry.vary))))
+    return msgspec.structs.replace(moved, key=variant_key(fill.text, moved, fill.fields))
 
 
 def _own(head: ResponseHead, entry: Entry, now: float) -> bytes:
@@ -448,9 +448,7 @@ def _outgoing(fill: Fill, found: Found | None) -> Outgoing:
         fields = without(fields, _NOT_SHARED)
     if fill.key.host == ANY_HOST:
         fields = without_forwarded(without(fields, {b"host"}))
-    fields = with_host(fields, fill.config.upstream.authority)
     if found is not None:
         fields += validators.revalidation(found.entry.etag, found.entry.last_modified)
-    if not fill.config.settings.transparent:
-        fields = with_via(fields, http_1_0=fill.http_1_0)
+    fields = sent_on(fill.config, fields, http_1_0=fill.http_1_0)
     return Outgoing(method="GET", target=fill.target, fields=fields)

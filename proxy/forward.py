@@ -2,7 +2,7 @@
 
 import asyncio
 
-from proxy.config import Config
+from proxy.config import Config, sent_on
 from proxy.messages import Incoming
 from proxy.policy.routes import Match, unsafe
 from proxy.policy.writes import Name, purged_by, purged_by_answer, succeeded
@@ -10,9 +10,8 @@ from proxy.purge_log import PurgeLog
 from proxy.tasks import Tasks
 from proxy.upstream import ClientBodyError, Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, end_to_end, values
-from proxy.wire.request import with_host
-from proxy.wire.via import hops_left, one_hop_less, with_via
+from proxy.wire.fields import Fields, end_to_end, first
+from proxy.wire.via import hops_left, one_hop_less
 
 Ended = Exchange | UpstreamError | ClientBodyError
 """How a request to the API ended."""
@@ -51,7 +50,7 @@ class Forwarder:
         ended = await _ask(config, incoming, route)
         if isinstance(ended, Exchange):
             if succeeded(ended.head.status):
-                host = next(iter(values(incoming.fields, b"host")), b"")
+                host = first(incoming.fields, b"host")
                 also = purged_by_answer(incoming.target, host, ended.head.fields, config.routes)
                 await self._purge([*purged, *also])
         elif isinstance(ended, UpstreamError) and ended.kind not in _NOT_SENT:
@@ -94,13 +93,10 @@ def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
     left = hops_left(incoming.method, fields)
     if left is not None:
         fields = one_hop_less(fields, left)
-    fields = with_host(fields, config.upstream.authority)
-    if not config.settings.transparent:
-        fields = with_via(fields, http_1_0=incoming.http_1_0)
     return Outgoing(
         method=incoming.method,
         target=incoming.target,
-        fields=fields,
+        fields=sent_on(config, fields, http_1_0=incoming.http_1_0),
         body=incoming.body,
         chunked=incoming.chunked,
         expects_continue=incoming.expects_continue,

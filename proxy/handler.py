@@ -18,7 +18,7 @@ from proxy.forward import Forwarder
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
 from proxy.policy import freshness
-from proxy.policy.asked import asked, bypass_reason, conditions, ordinary, request_directives, wishes
+from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
 from proxy.policy.freshness import Use, Wanted
 from proxy.policy.key import Key, key_of
 from proxy.policy.outcome import Handling, Outcome
@@ -32,7 +32,7 @@ from proxy.tasks import Tasks
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import values
-from proxy.wire.response import ResponseHead
+from proxy.wire.response import OUTAGES, ResponseHead
 from proxy.wire.via import hops, hops_left
 
 # An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
@@ -41,8 +41,6 @@ _PASS_S = 5.0
 _COOL_S = 1.0
 # A client's copy was good and ours is missing: whoever comes so soon after it makes the API send the whole.
 _WHOLE_S = 60.0
-# That the API can't answer anybody; a 500 may be one request's doing.
-_OUTAGES = frozenset({"502", "503", "504"})
 # 20,000 keys are about 4 MB; beyond it the oldest marks are forgotten, which costs a wait, not an error.
 _MAX_MARKS = 20_000
 # Some sidecars in a row are a service that calls a service; this many are a circle.
@@ -71,11 +69,6 @@ class _Lookup:
         return self.match.route
 
     @property
-    def wants_api_asked(self) -> bool:
-        """Whether what is stored may not be enough, however fresh it is."""
-        return self.wanted.no_cache or self.wanted.max_age is not None
-
-    @property
     def is_partial(self) -> bool:
         """Whether it asks for less than what is stored, so that its own answer is not to be stored."""
         return self.incoming.method == "HEAD" or bool(values(self.incoming.fields, b"range"))
@@ -92,8 +85,8 @@ class _Lookup:
     def like(self) -> str:
         """Who may wait for the same answer: personal requests only with their like, so forced ones, so odd ones."""
         personal = ":personal" if self.asked.personal else ""
-        forced = ":forced" if self.wants_api_asked else ""
-        odd = "" if ordinary(self.incoming.fields) else ":odd"
+        forced = ":forced" if self.wanted.api_asked else ""
+        odd = "" if self.incoming.ordinary else ":odd"
         return f"{self.variant or self.text}{personal}{forced}{odd}"
 
 
@@ -125,7 +118,7 @@ class Handler:
         self._fetcher = Fetcher(tiers, purge_log, clock=clock)
         self._forwarder = Forwarder(purge_log, tasks)
         self._numbers = count()
-        self._passed: TTLCache[str, str] = TTLCache(_MAX_MARKS, _PASS_S, timer=clock)
+        self._passed: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _PASS_S, timer=clock)
         self._cooling: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _COOL_S, timer=clock)
         self._whole: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _WHOLE_S, timer=clock)
         """Whether the API is to send the whole: True after a 304 for a client's copy, False where it can't be stored."""
@@ -196,7 +189,10 @@ class Handler:
     async def _cached(self, config: Config, lookup: _Lookup) -> Answer:
         now = self._clock()
         found = self._recalled(lookup, now)
-        own = self._tiers.own_key(lookup.text, lookup.incoming.fields)
+        if found is None:
+            own = self._tiers.own_key(lookup.text, lookup.incoming.fields)
+        else:
+            own = found.entry.key if found.entry.vary else ""
         if own:
             lookup = replace(lookup, variant=own)
         if (answer := self._from_store(config, lookup, found)) is not None:
@@ -392,7 +388,7 @@ class Handler:
 
         # Whoever wants the API asked must not get what it said before they came; nor who has seen in memory what has
         # landed, and can't use it.
-        late = not lookup.wants_api_asked and found is None
+        late = not lookup.wanted.api_asked and found is None
         key = lookup.like + lookup.conditions + lookup.alone
         flight, leads = self._flights.join(key, self._log.purges.epoch, work, late=late)
         if leads and lookup.conditions and not lookup.alone:
@@ -404,11 +400,13 @@ class Handler:
         match landed:
             case Unshared(reason=reason) if reason == NOT_MODIFIED:
                 self._whole.setdefault(lookup.text, True)
-            case Unshared(exchange=exchange, reason=reason) if not may_be_the_requests(exchange.head.status):
+            case Unshared(exchange=exchange) if not may_be_the_requests(exchange.head.status):
                 if lookup.text in self._whole:
                     self._whole[lookup.text] = False
-                self._passed[lookup.like] = reason
-            case Filled(failure=failure) if failure and not (failure.isdigit() and failure not in _OUTAGES):
+                self._passed[lookup.like] = True
+            case Filled(failure=failure) if failure and not (
+                failure.isdigit() and int(failure) not in OUTAGES
+            ):
                 self._cooling[lookup.like] = True
             case Failed():
                 self._cooling[lookup.like] = True
@@ -474,7 +472,7 @@ def _fill(config: Config, lookup: _Lookup, found: Found | None) -> Fill:
         key=lookup.key,
         text=lookup.text,
         tags=lookup.match.tags,
-        asked=replace(lookup.asked, ordinary=ordinary(incoming.fields)),
+        asked=replace(lookup.asked, ordinary=incoming.ordinary),
         wanted=lookup.wanted,
         fields=incoming.fields,
         target=incoming.target,

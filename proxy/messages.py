@@ -6,6 +6,7 @@ from functools import cached_property
 
 import orjson
 
+from proxy.policy.asked import ordinary
 from proxy.policy.outcome import Handling
 from proxy.upstream import Exchange
 from proxy.wire.fields import Fields
@@ -31,6 +32,11 @@ class Incoming:
     def path(self) -> str:
         """The target without its query, for matching routes; any byte survives."""
         return self.target.partition(b"?")[0].decode("utf-8", "surrogateescape")
+
+    @cached_property
+    def ordinary(self) -> bool:
+        """See `policy.asked.ordinary`; only whoever asks the API for an answer to share needs it."""
+        return ordinary(self.fields)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from proxy.docs_command import keep_up_to_date
+from proxy.docs_command import between, keep_up_to_date
 from proxy.metrics import Metrics
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
@@ -28,11 +28,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with its table as it should be. Raises ValueError where its markers are missing."""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} needs the lines {_BEGIN.strip()} and {_END.strip()}")
-    return before + begin + table() + end + after
+    return between(text, _BEGIN, _END, table(), name=PAGE.name)
 
 
 def main(arguments: list[str]) -> int:

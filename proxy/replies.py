@@ -10,7 +10,7 @@ from proxy.policy.ranges import Part, Whole, content_range, part_of, part_of_par
 from proxy.store.tiers import Found
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, block, end_to_end, from_block, members, names_of, values, without
+from proxy.wire.fields import Fields, block, end_to_end, first, from_block, members, names_of, values, without
 from proxy.wire.response import Body
 
 
@@ -118,7 +118,7 @@ def _lesser(incoming: Incoming, found: Found, head: bytes, now: float) -> _Shown
     if names_of(request).isdisjoint(_ASKS_FOR_LESS):
         return None
     entry, fields = found.entry, from_block(head)
-    modified = entry.last_modified or next(iter(values(fields, b"date")), b"")
+    modified = entry.last_modified or first(fields, b"date")
     condition = validators.evaluate(request, etag=entry.etag, last_modified=modified, now=now)
     if condition is validators.Condition.NOT_MODIFIED:
         return _Shown(status=304, reason=b"Not Modified", head=block(validators.for_304(fields)))

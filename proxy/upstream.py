@@ -16,7 +16,7 @@ from proxy import settings
 from proxy.policy.balance import Address, order
 from proxy.upstream_connection import Connection, UpstreamError
 from proxy.wire.fields import Fields, block
-from proxy.wire.response import ResponseHead, is_event_stream
+from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 
 # RFC 9110 section 9.2.2.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -268,7 +268,7 @@ class Upstream:
                 if last or error.kind not in {"connect", "connect_timeout"}:
                     raise
             else:
-                if exchange.head.status in (502, 503, 504):
+                if exchange.head.status in OUTAGES:
                     self._blame(address)
                 else:
                     address.succeeded()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.docs_command import keep_up_to_date
+from proxy.docs_command import between, keep_up_to_date
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = {"clause": _ROOT / "docs" / "http-caching.md", "attack": _ROOT / "docs" / "security.md"}
@@ -100,15 +100,7 @@ def _names(tests: dict[str, int]) -> str:
 
 def _renewed(name: str, table: str) -> Callable[[str], str]:
     begin = f"<!-- {name}s: made by python -m tests.claims --write -->\n"
-
-    def page(text: str) -> str:
-        before, found, rest = text.partition(begin)
-        _, end, after = rest.partition(_END)
-        if not found or not end:
-            raise ValueError(f"{_PAGES[name].name} needs the lines {begin.strip()} and {_END.strip()}")
-        return before + begin + table + end + after
-
-    return page
+    return lambda text: between(text, begin, _END, table, name=_PAGES[name].name)
 
 
 def main(arguments: list[str]) -> int:

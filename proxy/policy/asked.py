@@ -11,6 +11,7 @@ from proxy.policy.freshness import ANYTHING, Wanted, wanted
 from proxy.policy.routes import too_many_parameters
 from proxy.policy.storable import Asked
 from proxy.wire.fields import HOP_BY_HOP, Fields, block, members, names_of, values
+from proxy.wire.response import OUTAGES
 
 # These ask for what only the API knows (RFC 9111 section 4.3.2: a cache does not evaluate them).
 _FOR_THE_API = frozenset({b"if-match", b"if-unmodified-since"})
@@ -45,8 +46,6 @@ _ODD = frozenset(
 )
 # A browser's head is 1 to 2 KiB. An API's limit may be lower than ours, but hardly lower than this.
 _ORDINARY_BYTES = 4096
-
-
 # Java's and curl's clients offer h2c with each request: nobody takes it up, and the API does not see it.
 _ENDS_HERE = HOP_BY_HOP | {b"http2-settings"}
 
@@ -106,15 +105,13 @@ _NO_REASON = HOP_BY_HOP | {
     b"if-range",
     b"content-length",
 }
-# That an API, or a proxy before it, has too much to do is nobody's own fault.
-_OVERLOADED = frozenset({502, 503, 504})
 # Who asks is a reason to be refused (4xx), hardly one to fail (5xx).
 _WHO = frozenset({b"x-forwarded-for", b"x-real-ip", b"forwarded"})
 
 
 def provoking(fields: Fields, status: int) -> frozenset[bytes]:
     """The fields, in lower case, that may be why the API answered with an error: it is for those who send them alike."""
-    if status in _OVERLOADED:
+    if status in OUTAGES:
         return frozenset()
     lower = ((name.lower(), value) for name, value in fields)
     names = frozenset(name for name, value in lower if name.startswith(_READ) or not _ID.match(value))

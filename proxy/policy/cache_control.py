@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
-from proxy.wire.fields import Fields, values
+from proxy.wire.fields import Fields, first, values
 
 Directives = Mapping[str, str | None]
 """Directives by lower-case name; None where a directive has no argument."""
@@ -156,7 +156,7 @@ def format_http_date(instant: float) -> bytes:
 
 def initial_age(fields: Fields, *, requested_at: float, received_at: float) -> float:
     """Seconds that an answer was old when it came (`corrected_initial_age` of RFC 9111 section 4.2.3)."""
-    date = http_date(next(iter(values(fields, b"date")), None), now=received_at)
+    date = http_date(first(fields, b"date"), now=received_at)
     # HTTP-dates have whole seconds: what is less than one may be nothing.
     apparent = max(0.0, int(received_at) - date) if date is not None else 0.0
     ages = values(fields, b"age")

@@ -30,6 +30,11 @@ class Wanted:
     """It takes an answer that is stale by so much where the API fails (RFC 5861 section 4)."""
     only_if_cached: bool = False
 
+    @property
+    def api_asked(self) -> bool:
+        """Whether what is stored may not be enough, however fresh it is."""
+        return self.no_cache or self.max_age is not None
+
 
 ANYTHING = Wanted()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from proxy.policy.cache_control import http_date
-from proxy.wire.fields import Fields, values
+from proxy.wire.fields import Fields, first, values
 
 _RANGE = re.compile(rb"bytes=[ \t]*+([0-9]{0,40})-([0-9]{0,40})[ \t]*+\Z", re.IGNORECASE)
 
@@ -65,8 +65,8 @@ def _unchanged(request: Fields, stored: Fields, now: float) -> bool:
         etags = values(stored, b"etag")
         return etags[:1] == conditions and not conditions[0].startswith(b"W/")
     asked, modified, date = (
-        http_date(next(iter(lines), None), now=now)
-        for lines in (conditions, values(stored, b"last-modified"), values(stored, b"date"))
+        http_date(value, now=now)
+        for value in (conditions[0], first(stored, b"last-modified"), first(stored, b"date"))
     )
     # Within the second in which it was made it may have changed again (RFC 9110 section 8.8.2.2).
     return asked is not None and asked == modified and date is not None and date - modified >= 1

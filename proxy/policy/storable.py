@@ -18,7 +18,7 @@ from proxy.policy.cache_control import (
 )
 from proxy.policy.tags import too_many
 from proxy.policy.targeted import targeted
-from proxy.wire.fields import Fields, members, values
+from proxy.wire.fields import Fields, first, members, values
 
 # What a route's plain `ttl` is for. Redirects and errors need `status_ttl` or the API's own word:
 # a redirect or a 404 that is kept by mistake hurts for as long as the good answer would have helped.
@@ -230,7 +230,7 @@ def explicit_lifetime(fields: Fields, said: Directives, *, now: float) -> float 
     if not expires:
         return None
     until = http_date(expires[0], now=now) if len(set(expires)) == 1 else None
-    date = http_date(next(iter(values(fields, b"date")), None), now=now)
+    date = http_date(first(fields, b"date"), now=now)
     return 0.0 if until is None else max(0.0, until - (now if date is None else date))
 
 
@@ -238,8 +238,8 @@ def _guess(status: int, fields: Fields, said: Directives, route: settings.Route,
     """Seconds of freshness where nobody gives any: the less, the more recently it changed (RFC 9111 section 4.2.2)."""
     if route.heuristic is None or (status not in GUESSED_STATUSES and "public" not in said):
         return None
-    modified = http_date(next(iter(values(fields, b"last-modified")), None), now=now)
-    date = http_date(next(iter(values(fields, b"date")), None), now=now)
+    modified = http_date(first(fields, b"last-modified"), now=now)
+    date = http_date(first(fields, b"date"), now=now)
     if modified is None:
         return None
     return min(route.heuristic, max(0.0, (now if date is None else date) - modified) * _GUESSED_PART)

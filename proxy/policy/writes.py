@@ -38,16 +38,15 @@ def _purged(target: bytes, match: Match | None, routes: RouteTable) -> list[Name
 
 def _meant(path: bytes) -> list[bytes]:
     """The plain paths that an API may make of one: as it is decoded, without `;` parameters, `//`, `.` and `..`."""
-    decoded = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), path).replace(b"\\", b"/")
+    decoded = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), path)
     segments: list[bytes] = []
-    for segment in (part.partition(b";")[0] for part in decoded.split(b"/")):
+    for segment in (part.partition(b";")[0] for part in decoded.replace(b"\\", b"/").split(b"/")):
         if segment == b"..":
             del segments[-1:]
         elif segment not in {b"", b"."}:
             segments.append(segment)
     plain = b"/" + b"/".join(segments)
-    once_decoded = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), path)
-    return [each for each in dict.fromkeys((once_decoded, plain, plain + b"/")) if each != path]
+    return [each for each in dict.fromkeys((decoded, plain, plain + b"/")) if each != path]
 
 
 def purged_by_answer(target: bytes, host: bytes, fields: Fields, routes: RouteTable) -> list[Name]:

@@ -15,7 +15,7 @@ import zstandard
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
-from proxy.wire.fields import Fields, block, from_block, values
+from proxy.wire.fields import Fields, block, first, from_block
 
 VERSION = 2
 _PREFIX = struct.Struct(">2sBBI")
@@ -116,11 +116,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             never_stale=lifetime.never_stale,
             immutable=lifetime.immutable,
         )
-
-
-def first(fields: Fields, name: bytes) -> bytes:
-    """The first value of a field, or nothing."""
-    return next(iter(values(fields, name)), b"")
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -47,6 +47,11 @@ def values(fields: Fields, name: bytes) -> list[bytes]:
     return [value for key, value in fields if len(key) == size and key.lower() == name]
 
 
+def first(fields: Fields, name: bytes) -> bytes:
+    """The first value of a field (`name` in lower case), or nothing."""
+    return next(iter(values(fields, name)), b"")
+
+
 def names_of(fields: Fields) -> frozenset[bytes]:
     """The names that occur, in lower case."""
     return _lowered(tuple([name for name, _ in fields]))

@@ -9,6 +9,9 @@ from enum import Enum
 
 from proxy.wire.fields import TOKEN, Fields, combined, from_lines, keeps_alive, members, values
 
+OUTAGES = frozenset({502, 503, 504})
+"""That the API, or a proxy before it, can't answer anybody; a 500 may be one request's doing."""
+
 
 class BadResponse(Exception):
     """The API's answer is no HTTP/1.x; the message says what is wrong, without its bytes."""

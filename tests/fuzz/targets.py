@@ -52,7 +52,7 @@ from proxy.store.lanes import ERRORS, Command, exchange
 from proxy.store.links import ClusterLink
 from proxy.store.tiers import variant_key
 from proxy.wire.chunked import BadChunks, ChunkReader
-from proxy.wire.fields import Fields, block, end_to_end, from_block, from_lines, values
+from proxy.wire.fields import Fields, block, end_to_end, first, from_block, from_lines, values
 from proxy.wire.request import BadRequest, HeadReader, Limits, RequestHead
 from proxy.wire.request import parse_head as parse_request
 from proxy.wire.response import BadResponse, Body
@@ -245,7 +245,7 @@ def age(data: bytes) -> None:
     fields = _as_fields(data, b"Age", b"Date", b"age")
     old = initial_age(fields, requested_at=_NOW - 2, received_at=_NOW)
     assert 0 <= old < inf
-    date = http_date(next(iter(values(fields, b"date")), None), now=_NOW)
+    date = http_date(first(fields, b"date"), now=_NOW)
     assert date is None or old >= int(_NOW) - date
 
 
