@@ -57,6 +57,7 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/.
 
 bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, hostile requests, eviction (TRACES=...).
 	$(BIN)/python -m tests.bench.redis_faults
+	$(BIN)/python -m tests.bench.redis_lanes
 	$(BIN)/python -m tests.bench.memory
 	$(BIN)/python -m tests.bench.hostile
 	$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."')

@@ -27,7 +27,7 @@ class Access:
         outcome = answer.handling.outcome
         self._metrics.request(answer.route, incoming.method, answer.status, outcome, seconds)
         if self.enabled:
-            self._log.write(
+            written = self._log.write(
                 {
                     "event": "request",
                     "route": answer.route,
@@ -39,6 +39,7 @@ class Access:
                     "seconds": round(seconds, 6),
                 }
             )
+            self._metrics.lost_lines += not written
 
     def refused(self, kind: str) -> None:
         """A request was malformed, too large or too slow."""

@@ -24,7 +24,7 @@ from proxy.config_shown import redacted
 from proxy.figures import Figures, State, figures
 from proxy.metrics import Metrics, Sample
 from proxy.policy.writes import Name
-from proxy.purge_log import PurgeLog
+from proxy.purge_log import PurgeLog, Reached
 from proxy.store.memory import Memory
 from proxy.store.shared import SharedTier
 from proxy.store.tiers import Copy
@@ -64,6 +64,9 @@ class Controls(Protocol):
 
     async def purge(self, names: Sequence[Name], *, soft: bool) -> bool:
         """Purge."""
+
+    async def purge_and_wait(self, names: Sequence[Name], *, soft: bool, timeout_s: float) -> Reached:
+        """Purge, and wait for the other replicas."""
 
 
 class Admin:
@@ -168,20 +171,35 @@ class Admin:
 
     async def purge(self, request: web.Request) -> web.Response:
         asked = purge_asked(await body_of(request), self._route_names())
-        shared = await self._proxy.purge(asked.names, soft=asked.soft)
-        has_redis = self._proxy.redis is not None
-        done: dict[str, Any] = {
-            "purged": len(asked.names),
-            "soft": asked.soft,
-            "shared": shared and has_redis,
-            # It holds here when the answer comes; whether every other replica has applied it is not known here.
-            "waited": "this replica" if asked.wait else None,
+        done: dict[str, Any] = {"purged": len(asked.names), "soft": asked.soft}
+        if asked.wait_s is None:
+            shared = await self._proxy.purge(asked.names, soft=asked.soft)
+            return _json(done | self._shared(shared) | {"waited": None})
+        reached = await self._proxy.purge_and_wait(asked.names, soft=asked.soft, timeout_s=asked.wait_s)
+        done |= self._shared(reached.shared) | {
+            "waited": reached.everywhere,
+            "replicas": reached.replicas,
+            "missing": [
+                {"replica": one.replica, "for_seconds": round(one.for_s, 1)} for one in reached.missing
+            ],
+            "seconds": round(reached.seconds, 6),
         }
-        if not has_redis:
-            done["note"] = "no Redis: other replicas, if there are any, keep what they have"
-        elif not shared:
-            done["note"] = "Redis does not take it now: the other replicas learn of it when it does"
-        return _json(done)
+        if reached.missing:
+            done["note"] = "those that are missing may serve what they have for so long, unless they are dead"
+        return _json(done, status=200 if reached.everywhere else 202)
+
+    def _shared(self, shared: bool) -> dict[str, Any]:  # noqa: FBT001 - one caller's one fact
+        if self._proxy.redis is None:
+            return {
+                "shared": False,
+                "note": "no Redis: other replicas, if there are any, keep what they have",
+            }
+        if not shared:
+            return {
+                "shared": False,
+                "note": "Redis does not take it now: the other replicas learn of it when it does",
+            }
+        return {"shared": True}
 
     async def warm(self, request: web.Request) -> web.Response:
         known = [resource.name for resource in self._proxy.config.settings.warm]

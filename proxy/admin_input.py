@@ -10,9 +10,13 @@ import msgspec
 
 from proxy.policy.purges import Kind
 from proxy.policy.writes import Name
+from proxy.units import parse_duration
 
 MAX_LISTED = 1000
 _LISTED = 100
+# Replicas apply a purge within milliseconds; one that has not after so long is ill.
+_WAIT_S = 5.0
+MAX_WAIT_S = 60.0
 # As long as a request line may be by default (client.max_line): no URL that is stored is longer.
 _MAX_VALUE = 8190
 
@@ -29,7 +33,8 @@ class PurgeAsked:
 
     names: tuple[Name, ...]
     soft: bool
-    wait: bool
+    wait_s: float | None
+    """How long to wait for all replicas; None if not at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,7 @@ class EntriesAsked:
 
 def purge_asked(body: bytes, known_routes: Collection[str]) -> PurgeAsked:
     """Raises BadInput."""
-    asked = _object(body, (*_FIELDS, "soft", "wait"))
+    asked = _object(body, (*_FIELDS, "soft", "wait", "wait_timeout"))
     names: dict[Name, None] = {}
     for field, kind in _FIELDS.items():
         for index, value in enumerate(_strings(asked, field)):
@@ -50,7 +55,7 @@ def purge_asked(body: bytes, known_routes: Collection[str]) -> PurgeAsked:
             names[kind, value] = None
     if not names:
         raise BadInput('nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes')
-    return PurgeAsked(names=tuple(names), soft=_flag(asked, "soft"), wait=_flag(asked, "wait"))
+    return PurgeAsked(names=tuple(names), soft=_flag(asked, "soft"), wait_s=_wait_s(asked))
 
 
 def warm_asked(body: bytes, known: Collection[str]) -> tuple[str, ...]:
@@ -113,6 +118,21 @@ def _flag(asked: Mapping[str, Any], field: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise BadInput(f"{field} must be true or false")
     return bool(value)
+
+
+def _wait_s(asked: Mapping[str, Any]) -> float | None:
+    wait, text = _flag(asked, "wait"), asked.get("wait_timeout")
+    if text is None:
+        return _WAIT_S if wait else None
+    try:
+        seconds = parse_duration(text) if isinstance(text, str) else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MAX_WAIT_S:
+        raise BadInput(f"wait_timeout must be a duration of at most {MAX_WAIT_S:g}s, such as `5s` or `500ms`")
+    if not wait:
+        raise BadInput("wait_timeout has no use without wait: true")
+    return seconds
 
 
 def _check_name(place: str, kind: Kind, value: str, known_routes: Collection[str]) -> None:

@@ -25,11 +25,13 @@ from proxy.config import Config, hostless_urls
 from proxy.config_problems import BadConfig
 from proxy.connection import Front, listening
 from proxy.handler import Handler
+from proxy.hot import Hot
+from proxy.leases import Leases
 from proxy.logs import Logger
 from proxy.metrics import Metrics
 from proxy.policy.routes import RouteTable
 from proxy.policy.writes import Name, as_stored
-from proxy.purge_log import PurgeLog
+from proxy.purge_log import PurgeLog, Reached
 from proxy.store.embedded import EmbeddedError
 from proxy.store.memory import Memory
 from proxy.store.shared import SharedTier
@@ -42,6 +44,8 @@ log = Logger(__name__)
 
 _POLL_S = 1.0
 _SWEEP_S = 1.0
+# Whoever sets a clock right does it by more, or slowly.
+_JUMP_S = 2.0
 # Readiness waits so long for required warm resources: a pod that never gets ready helps nobody.
 _WARM_WAIT_S = 10.0
 _CATCH_UP_S = 2.0
@@ -66,16 +70,28 @@ class Proxy:
             on_evict=lambda reason: self.metrics.count(metrics.EVICTIONS, reason),
         )
         self.redis = self._shared_tier(loaded.redis)
-        self.purge_log = PurgeLog(self.redis, self.metrics, self.tasks)
+        prefix = (loaded.redis or settings.Redis()).prefix
+        self.purge_log = PurgeLog(self.redis, self.metrics, self.tasks, prefix=prefix)
         self.tiers = Tiers(
             self.memory, self.redis, self.purge_log, lambda why: self.metrics.count(metrics.DAMAGED, why)
         )
         self._started_with = loaded
         self.config = self._configured(loaded)
-        self.handler = Handler(self.config, self.tiers, self.purge_log, tasks=self.tasks, clock=time)
+        self.leases = Leases(self.redis, self.metrics, self.tasks)
+        self.handler = Handler(
+            self.config,
+            self.tiers,
+            self.purge_log,
+            self.leases,
+            self.metrics,
+            tasks=self.tasks,
+            clock=time,
+        )
         self.access = Access(self.metrics)
         self.front = Front(answer=self.handler.answer, observer=self.access, limits=loaded.client)
         self.warmer = Warmer(self.handler, self.metrics)
+        self.purge_log.heard.append(self.warmer.heard)
+        self.hot = None if self.redis is None else Hot(self.tiers, self.redis, self.metrics)
         self.warmed = False
         self.addresses: dict[str, str] = {}
         self._warming: list[asyncio.Task[None]] = []
@@ -87,6 +103,7 @@ class Proxy:
             (metrics.MEMORY_ENTRIES, lambda: self.memory.entries),
             (metrics.CONNECTIONS, lambda: self.front.connections),
             (metrics.UPSTREAM_INFLIGHT, lambda: self.config.upstream.inflight),
+            (metrics.REPLICAS, lambda: self.purge_log.replicas),
         ):
             self.metrics.gauge(name, read)
 
@@ -114,7 +131,10 @@ class Proxy:
         self.front.limits = loaded.client
         self.access.enabled = loaded.log.access
         self.tiers.limits = loaded.memory
+        self.purge_log.max_age_s = loaded.memory.max_age
         self.tiers.redis_limits = loaded.redis or settings.Redis()
+        # Renewed at a third of its time, which takes Redis up to its own timeout.
+        self.leases.lasts_s = max(self.tiers.redis_limits.lease, 3 * self.tiers.redis_limits.timeout)
         self.memory.resize(loaded.memory.max_size)
         self.metrics.reloaded_at = time()
         logs.configure(level=loaded.log.level, form=loaded.log.format)
@@ -163,6 +183,12 @@ class Proxy:
         routes = self.config.routes
         return await self.purge_log.purge([as_stored(name, routes) for name in names], soft=soft)
 
+    async def purge_and_wait(self, names: Sequence[Name], *, soft: bool, timeout_s: float) -> Reached:
+        """Purge, and wait until all replicas have applied it."""
+        routes = self.config.routes
+        stored = [as_stored(name, routes) for name in names]
+        return await self.purge_log.purge_and_wait(stored, soft=soft, timeout_s=timeout_s)
+
     # -- life --
 
     def unready(self) -> list[str]:
@@ -183,14 +209,20 @@ class Proxy:
             await self.purge_log.catch_up(_CATCH_UP_S if self.redis.up else 0.0)
         self.tasks.spawn(self.purge_log.follow(), name="purge log")
         self.tasks.spawn(self._sweep(), name="memory sweeper")
+        if self.hot is not None:
+            self.tasks.spawn(self.hot.tell(), name="hot keys")
         self.tasks.spawn(self._watch(), name="config watcher")
+        self.tasks.spawn(self.warmer.watch(), name="purged warm resources")
 
     async def warm_up(self) -> None:
-        """Warm all resources once; required ones hold readiness back for a bounded time."""
-        wanted = self.config.settings.warm
-        required = [resource for resource in wanted if resource.required]
+        """Warm all resources once; required ones, and what is hot elsewhere, hold readiness back for a bounded time."""
+        loaded = self.config.settings
+        required = [resource for resource in loaded.warm if resource.required]
         with suppress(TimeoutError):
             async with asyncio.timeout(_WARM_WAIT_S):
+                if self.hot is not None and self.redis is not None and self.redis.up:
+                    named = {route.name: route for route in self.config.routes.routes}
+                    await self.hot.preload(named, loaded.memory)
                 await self.warmer.warm(required, forced=False)
         self.warmed = True
         self._keep_warm()
@@ -204,9 +236,17 @@ class Proxy:
         ]
 
     async def _sweep(self) -> None:
+        offset_s = time() - monotonic()
         while True:
             await asyncio.sleep(_SWEEP_S)
             self.memory.sweep(time())
+            jumped_s = time() - monotonic() - offset_s
+            offset_s += jumped_s
+            if abs(jumped_s) > _JUMP_S:
+                # What is stored says itself until when it is good, and what is from the future is not used.
+                log.warning("the clock jumped", by_s=round(jumped_s, 1))
+                self.tiers.clock_jumped(jumped_s)
+                self.handler.forget_marks()
 
     async def drain(self, stop_listening: Callable[[], None]) -> None:
         """Let go of the clients: tell them, then take no more, then finish what is in flight, within bounds."""
@@ -224,6 +264,7 @@ class Proxy:
 
     async def close(self) -> None:
         """End everything."""
+        await self.purge_log.leave()
         await self.tasks.close(timeout_s=1.0)
         self.config.upstream.close()
         if self.redis is not None:

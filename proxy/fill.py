@@ -1,5 +1,6 @@
 """The work of a flight: look into Redis, ask the API, judge the answer, store it."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -8,6 +9,7 @@ import msgspec
 
 from proxy.coalesce import Flight
 from proxy.config import Config, sent_on
+from proxy.leases import Ask, Lease, Leases, Turn, pauses
 from proxy.policy import freshness, validators
 from proxy.policy.asked import provoking
 from proxy.policy.cache_control import format_http_date
@@ -19,7 +21,7 @@ from proxy.policy.ranges import said_part
 from proxy.policy.storable import Asked, Lifetime, Refused, judge, may_be_the_requests
 from proxy.policy.tags import response_tags
 from proxy.purge_log import PurgeLog
-from proxy.store.entry import Entry
+from proxy.store.entry import Entry, Got
 from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
@@ -30,6 +32,10 @@ from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 _FAILING = OUTAGES | {500}
 # Fields by which an error is told apart; requests with more are made to be odd.
 _MAX_PROVOKING = 32
+# An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
+PASS_S = 5.0
+# The API failed, maybe only that of one replica: the others try at once, and the next crowd behind one of them again.
+_FAILED_S = 1.0
 NOT_MODIFIED = "not modified"
 """Why a 304 is for one client only: nothing is stored yet that it could be about."""
 
@@ -43,6 +49,8 @@ class Filled:
     status: int = 0
     """Of the API's answer, if it was asked."""
     stored: bool = False
+    shared: bool = False
+    """Whether Redis has it, for the other replicas."""
     failure: str = ""
     """Why the API's own answer could not be had, where a stale one stands in."""
     own: bytes = b""
@@ -88,6 +96,14 @@ class Fill:
     """What memory has, not fresh enough as it is."""
     forced: bool = False
     """Ask the API whatever is stored."""
+    newer_than: int = -1
+    """What is stored does only if the API was asked for it later than this (microseconds, by Redis' clock)."""
+    ahead: bool = False
+    """Nobody waits: where another replica is at it, leave it to that one."""
+    kind: str = ""
+    """Of what kind of requests one may wait for the other's answer."""
+    turns: bool = False
+    """Whether replicas ask one for all."""
     http_1_0: bool = False
     """The client's version, for Via."""
     conditional: bool = False
@@ -99,32 +115,81 @@ class Fill:
 class Fetcher:
     """Fills the store."""
 
-    def __init__(self, tiers: Tiers, purge_log: PurgeLog, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tiers: Tiers, purge_log: PurgeLog, leases: Leases, *, clock: Callable[[], float]
+    ) -> None:
         self._tiers = tiers
         self._log = purge_log
+        self._leases = leases
         self._clock = clock
 
     async def fill(self, fill: Fill, flight: Flight[Landed]) -> Landed:
         """Land the flight with an answer, then finish what need not be waited for. Returns what was landed last."""
         found = await self._best_stored(fill)
-        now = self._clock()
-        use = freshness.use(found.times, fill.wanted, now) if found is not None else Use.GONE
         flight.forward = freshness.why_asked(
             found.times if found is not None else None,
             fill.wanted,
-            now,
+            self._clock(),
             varies=bool(self._tiers.own_key(fill.text, fill.fields)),
         )
-        if (
-            found is not None
-            and not fill.forced
-            and use in {Use.FRESH, Use.STALE}
-            and not (fill.found is not None and found.entry is fill.found.entry)
-        ):
-            filled = Filled(found=found, source=Outcome.HIT_REDIS if use is Use.FRESH else Outcome.STALE)
-            flight.land(filled)
-            if use is Use.FRESH:
+        if (filled := self._will_do(fill, found, flight)) is not None:
+            return filled
+        if fill.turns and self._tiers.shares(fill.key.route):
+            landed = await self._in_turn(fill, found, flight)
+        else:
+            landed = await self._ask(fill, found, flight)
+        flight.land(landed)
+        return landed
+
+    def _will_do(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Filled | None:
+        """Land the flight with what is stored, if it is good enough. Returns it where the API need not be asked."""
+        if found is None or fill.forced or found.entry.asked <= fill.newer_than:
+            return None
+        use = freshness.use(found.times, fill.wanted, self._clock())
+        if use is Use.STALE:
+            flight.land(Filled(found=found, source=Outcome.STALE))
+        if use is not Use.FRESH:
+            return None
+        filled = Filled(found=found, source=Outcome.HIT_REDIS)
+        flight.land(filled)
+        return filled
+
+    async def _in_turn(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
+        """Ask the API if it is this replica's turn, else wait for what another one gets. Not for ever."""
+        pause = pauses(self._leases.patience_s)
+        while True:
+            key = self._tiers.own_key(fill.text, fill.fields) or fill.text
+            turn, lease = await self._leases.take(key, fill.kind)
+            pause_s = pause() if turn is Turn.THEIRS else 0.0
+            if pause_s:
+                if fill.ahead and found is not None:
+                    return Filled(found=found, source=Outcome.HIT_REDIS)
+                await asyncio.sleep(pause_s)
+            filled = None
+            if pause_s or (lease is not None and lease.has_entry):
+                # Whoever held it until now may have stored what we want.
+                found = await self._best_stored(fill)
+                filled = self._will_do(fill, found, flight)
+            if lease is not None:
+                return await self._ask_for_all(fill, found, flight, lease, filled)
+            if filled is not None:
                 return filled
+            if not pause_s:
+                # No lease to be had, or waited long enough.
+                return await self._ask(fill, found, flight)
+
+    async def _ask_for_all(
+        self, fill: Fill, found: Found | None, flight: Flight[Landed], lease: Lease, filled: Filled | None
+    ) -> Landed:
+        passed_s = _FAILED_S
+        try:
+            landed = filled or await self._ask(fill, found, flight)
+            passed_s = _passed_s(landed)
+            return landed
+        finally:
+            self._leases.release(lease, passed_s=passed_s)
+
+    async def _ask(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
         landed = await self._from_api(fill, found, flight)
         if found is not None and isinstance(landed, Unshared) and _withdraws(fill, landed):
             if fill.wanted.api_asked:
@@ -134,6 +199,10 @@ class Fetcher:
                 await self._withdraw(fill, found, flight, landed)
         flight.land(landed)
         return landed
+
+    def ask(self) -> Ask:
+        """To be called just before the API is asked for what may be stored."""
+        return Ask(born=self._log.purges.last, at_us=self._leases.now_us(), started=monotonic())
 
     async def _withdraw(self, fill: Fill, found: Found, flight: Flight[Landed], landed: Landed) -> None:
         """Land with what came instead of a stored answer that is good no more."""
@@ -147,18 +216,18 @@ class Fetcher:
         recalled = self._tiers.current(fill.found) if fill.found is not None else None
         if stored is None or (fill.asked.personal and not stored.entry.explicit):
             return recalled
-        if recalled is not None and recalled.entry.generated >= stored.entry.generated:
+        if recalled is not None and recalled.entry.asked > stored.entry.asked:
             return recalled
         return stored
 
     async def _from_api(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
-        born = self._log.purges.last
+        ask = self.ask()
         exchange: Exchange | None = None
         try:
             exchange = await fill.config.upstream.ask(
                 _outgoing(fill, found), route=fill.key.route.name, informational=fill.informational
             )
-            return await self._answered(fill, found, exchange, born, flight)
+            return await self._answered(fill, found, exchange, ask, flight)
         except UpstreamError as error:
             return self._stand_in(fill, found, error.kind) or Failed(error=error)
         except BaseException:
@@ -167,7 +236,7 @@ class Fetcher:
             raise
 
     async def _answered(
-        self, fill: Fill, found: Found | None, exchange: Exchange, born: int, flight: Flight[Landed]
+        self, fill: Fill, found: Found | None, exchange: Exchange, ask: Ask, flight: Flight[Landed]
     ) -> Landed:
         head = exchange.head
         if head.status in _FAILING and (instead := self._stand_in(fill, found, str(head.status))):
@@ -178,13 +247,13 @@ class Fetcher:
             if not _is_about(head, found.entry):
                 # It speaks of another answer than ours: ask for that one (RFC 9111 section 4.3.4).
                 return await self._from_api(replace(fill, conditional=False), None, flight)
-            return await self._freshened(fill, found, head, born, flight)
+            return await self._freshened(fill, found, head, ask, flight)
         if head.status == 304 and fill.conditional:
             return Unshared(exchange=exchange, reason=NOT_MODIFIED)
-        return await self._new(fill, found, exchange, born, flight)
+        return await self._new(fill, found, exchange, ask, flight)
 
     async def _new(
-        self, fill: Fill, found: Found | None, exchange: Exchange, born: int, flight: Flight[Landed]
+        self, fill: Fill, found: Found | None, exchange: Exchange, ask: Ask, flight: Flight[Landed]
     ) -> Landed:
         """Keep a new answer, if it may be kept."""
         head, now = exchange.head, self._clock()
@@ -201,19 +270,19 @@ class Fetcher:
         body = await self._whole_body(fill, exchange)
         if body is None:
             return Unshared(exchange=exchange, reason="too large or too slow to store")
-        entry = make_entry(fill, head, body, verdict, born=born, now=now)
+        entry = make_entry(fill, head, body, verdict, got=ask.got(), now=now)
         own = _own(head, entry, now)
         filled = Filled(found=Found(entry=entry), source=Outcome.MISS, status=head.status, own=own)
         return await self._keep(fill, filled, flight)
 
     async def _freshened(
-        self, fill: Fill, found: Found, head: ResponseHead, born: int, flight: Flight[Landed]
+        self, fill: Fill, found: Found, head: ResponseHead, ask: Ask, flight: Flight[Landed]
     ) -> Landed:
         news, cookies = _parted(end_to_end(head.fields), fill)
         fields, verdict = self._updated(fill, found, head, news)
         filled = Filled(found=found, source=Outcome.REVALIDATED, status=304)
         if isinstance(verdict, Lifetime):
-            entry = found.entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
+            entry = found.entry.living(verdict, fields=fields, tags=_tags(fill, fields), got=ask.got())
             filled = replace(filled, found=Found(entry=_moved(fill, head, entry)))
         if cookies or isinstance(verdict, Refused):
             # Good for whoever asked, but not for those after it.
@@ -238,7 +307,7 @@ class Fetcher:
             fields = without(fields, verdict.withheld)
         return fields, verdict
 
-    async def part(self, fill: Fill, exchange: Exchange, born: int) -> Filled | None:
+    async def part(self, fill: Fill, exchange: Exchange, ask: Ask) -> Filled | None:
         """Store a 206, for requests for a part of that part. None if it may not be: all of it can still be read.
 
         Source: RFC 9111 section 3.3. Parts are neither put together nor completed.
@@ -252,7 +321,7 @@ class Fetcher:
         body = await self._whole_body(fill, exchange)
         if body is None:
             return None
-        entry = make_entry(fill, head, body, verdict, born=born, now=now)
+        entry = make_entry(fill, head, body, verdict, got=ask.got(), now=now)
         # In memory alone: a part is seldom asked for again, and never by so many.
         stored = said[0].size == len(body) and self._tiers.keep(entry, fill.text, fill.key.route, now)
         own = _own(head, entry, now)
@@ -264,7 +333,7 @@ class Fetcher:
             return None
         return await read_whole(exchange, limits.memory.max_object, limits.upstream.timeout)
 
-    def head_said(self, fill: Fill, found: Found, head: ResponseHead, born: int) -> None:
+    def head_said(self, fill: Fill, found: Found, head: ResponseHead, ask: Ask) -> None:
         """Take in what a 200 to HEAD says of the stored answer to GET: it is renewed, or stale from now on.
 
         Only in memory, and without an await: the answer to HEAD is on its way to its client, and whatever was stored
@@ -282,7 +351,7 @@ class Fetcher:
                 # What kind of body it is the body's own answer has said.
                 fields, verdict = self._updated(fill, found, head, without(news, {b"content-type"}))
                 if isinstance(verdict, Lifetime):
-                    renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), born=born)
+                    renewed = entry.living(verdict, fields=fields, tags=_tags(fill, fields), got=ask.got())
                     self._tiers.keep(renewed, fill.text, fill.key.route, now)
             case validators.Comparison.OTHER:
                 self._expire(fill, entry)
@@ -301,14 +370,27 @@ class Fetcher:
         entry, route = filled.found.entry, fill.key.route
         filled = replace(filled, stored=self._tiers.keep(entry, fill.text, route, now))
         flight.land(filled)
-        if filled.stored:
-            await self._tiers.store(entry, fill.text, route, now)
-        return filled
+        if not filled.stored:
+            return filled
+        return replace(filled, shared=await self._tiers.store(entry, fill.text, route, now))
 
     def _stand_in(self, fill: Fill, found: Found | None, failure: str) -> Filled | None:
         if found is None or not freshness.usable_on_error(found.times, fill.wanted, self._clock()):
             return None
         return Filled(found=found, source=Outcome.STALE, failure=failure)
+
+
+def _passed_s(landed: Landed) -> float:
+    """For how long replicas should not wait for one another, after such an end; 0 where the next may be the one."""
+    match landed:
+        case Filled(shared=shared, source=source):
+            return 0.0 if shared or source is Outcome.HIT_REDIS else _FAILED_S
+        case Unshared(reason=reason) if reason == NOT_MODIFIED:
+            return 0.0
+        case Unshared(exchange=exchange):
+            return _FAILED_S if may_be_the_requests(exchange.head.status) else PASS_S
+        case Failed():
+            return _FAILED_S
 
 
 def _parted(fields: Fields, fill: Fill) -> tuple[Fields, Fields]:
@@ -377,7 +459,7 @@ async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | N
 
 
 def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one place
-    fill: Fill, head: ResponseHead, body: bytes, lifetime: Lifetime, *, born: int, now: float
+    fill: Fill, head: ResponseHead, body: bytes, lifetime: Lifetime, *, got: Got, now: float
 ) -> Entry:
     """What is stored of an answer. Its Age is ours to say from now on, and its length is known."""
     names = _varying(fill, head)
@@ -388,7 +470,9 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
         route=fill.key.route.name,
         url=fill.key.url.decode("utf-8", "surrogateescape"),
         tags=_tags(fill, head.fields),
-        born=born,
+        born=got.born,
+        asked=got.asked,
+        took_s=got.took_s,
         status=head.status,
         reason=head.reason,
         head=block(fields),

@@ -8,18 +8,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from math import inf
+from random import random
+from typing import Any
 
 from cachetools import TTLCache
 
 from proxy.coalesce import Flight, Flights
 from proxy.config import Config
-from proxy.fill import NOT_MODIFIED, Failed, Fetcher, Fill, Filled, Landed, Unshared
+from proxy.fill import NOT_MODIFIED, PASS_S, Failed, Fetcher, Fill, Filled, Landed, Unshared
 from proxy.forward import Forwarder
+from proxy.leases import Leases
 from proxy.messages import Answer, Incoming, problem
-from proxy.metrics import NO_ROUTE
+from proxy.metrics import EARLY, NO_ROUTE, Metrics
 from proxy.policy import freshness
 from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
-from proxy.policy.freshness import Use, Wanted
+from proxy.policy.freshness import Use, Wanted, is_due
 from proxy.policy.key import Key, key_of
 from proxy.policy.outcome import Handling, Outcome
 from proxy.policy.ranges import part_of_part
@@ -35,8 +39,6 @@ from proxy.wire.fields import values
 from proxy.wire.response import OUTAGES, ResponseHead
 from proxy.wire.via import hops, hops_left
 
-# An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
-_PASS_S = 5.0
 # A refresh that failed is not tried again for so long: stale answers go on, the API gets a rest.
 _COOL_S = 1.0
 # A client's copy was good and ours is missing: whoever comes so soon after it makes the API send the whole.
@@ -82,12 +84,33 @@ class _Lookup:
         return replace(self, text=f"{self.text}:part")
 
     @property
-    def like(self) -> str:
+    def kind(self) -> str:
         """Who may wait for the same answer: personal requests only with their like, so forced ones, so odd ones."""
         personal = ":personal" if self.asked.personal else ""
         forced = ":forced" if self.wanted.api_asked else ""
         odd = "" if self.incoming.ordinary else ":odd"
-        return f"{self.variant or self.text}{personal}{forced}{odd}"
+        return f"{personal}{forced}{odd}"
+
+    @property
+    def like(self) -> str:
+        """What all have in common who may wait for the same answer."""
+        return f"{self.variant or self.text}{self.kind}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmed:
+    """How the fetch of a warm resource ended."""
+
+    result: str
+    """`ok`, or what went wrong."""
+    asked: int = 0
+    """When the API was asked for what is stored now (see `Entry`)."""
+    age_s: float = 0.0
+    """Seconds since then."""
+    fresh_s: float | None = None
+    """Seconds for which it is fresh; None where nothing was fetched."""
+    took_s: float = 0.0
+    """How long the API took."""
 
 
 class _Early:
@@ -107,18 +130,28 @@ class _Early:
 class Handler:
     """Answers requests. `config` may be replaced at any time; each request uses the one it began with."""
 
-    def __init__(
-        self, config: Config, tiers: Tiers, purge_log: PurgeLog, *, tasks: Tasks, clock: Callable[[], float]
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        config: Config,
+        tiers: Tiers,
+        purge_log: PurgeLog,
+        leases: Leases,
+        metrics: Metrics,
+        *,
+        tasks: Tasks,
+        clock: Callable[[], float],
     ) -> None:
         self.config = config
         self._tiers = tiers
         self._log = purge_log
+        self._leases = leases
+        self._metrics = metrics
         self._clock = clock
         self._flights: Flights[Landed] = Flights(tasks, failed=Failed.by_defect)
-        self._fetcher = Fetcher(tiers, purge_log, clock=clock)
+        self._fetcher = Fetcher(tiers, purge_log, leases, clock=clock)
         self._forwarder = Forwarder(purge_log, tasks)
         self._numbers = count()
-        self._passed: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _PASS_S, timer=clock)
+        self._passed: TTLCache[str, bool] = TTLCache(_MAX_MARKS, PASS_S, timer=clock)
         self._cooling: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _COOL_S, timer=clock)
         self._whole: TTLCache[str, bool] = TTLCache(_MAX_MARKS, _WHOLE_S, timer=clock)
         """Whether the API is to send the whole: True after a 304 for a client's copy, False where it can't be stored."""
@@ -158,31 +191,62 @@ class Handler:
             asked=asked(incoming.fields, said, route, now=self._clock()),
         )
 
-    async def warm(self, incoming: Incoming, *, forced: bool) -> tuple[str, float | None]:
-        """Fetch what a request asks for into the store. Returns `ok` or what went wrong, and its seconds of freshness.
+    async def warm(
+        self, incoming: Incoming, *, forced: bool = False, newer_than: int = -1, again: bool = False
+    ) -> Warmed:
+        """Fetch what a request asks for into the store. Raises nothing.
 
-        Unless `forced`, a fresh stored answer is good enough. Raises nothing.
+        A fresh stored answer is good enough, if the API was asked for it later than `newer_than` (`Warmed.asked`); unless
+        `forced`. With `again` what memory has is read from Redis again, so that it is not let go of.
         """
         config = self.config
         match = config.routes.find("GET", incoming.path)
         if match is None or not match.route.caches:
-            return "no route that caches matches its path", None
+            return Warmed(result="no route that caches matches its path")
         lookup = self._look_up(config, incoming, match)
         now = self._clock()
         found = self._tiers.recall(lookup.text, incoming.fields, now)
-        if found is not None and not forced and freshness.use(found.times, lookup.wanted, now) is Use.FRESH:
-            return "ok", found.times.effective_fresh_until - now
-        flight, _ = self._fly(config, lookup, found, forced=forced)
+        new = found is not None and not forced and not again and found.entry.asked > newer_than
+        if found is not None and new and freshness.use(found.times, lookup.wanted, now) is Use.FRESH:
+            return self._warmed("ok", found)
+        if again and found is not None:
+            newer_than = found.entry.asked - 1
+        flight, _ = self._fly(config, lookup, found, forced=forced, newer_than=newer_than)
         match await flight.outcome():
             case Filled(found=filled, failure="", stored=stored, source=source):
                 good = stored or source is Outcome.HIT_REDIS
-                return "ok" if good else "its answer was not stored", filled.times.effective_fresh_until - now
+                return self._warmed("ok" if good else "its answer was not stored", filled)
             case Filled(failure=failure):
-                return f"the API failed ({failure}); what was stored is kept", None
+                return Warmed(result=f"the API failed ({failure}); what was stored is kept")
             case Failed(error=error):
-                return str(error), None
+                return Warmed(result=str(error))
             case Unshared(reason=reason):
-                return f"its answer may not be stored ({reason})", None
+                return Warmed(result=f"its answer may not be stored ({reason})")
+
+    def is_warm(self, incoming: Incoming) -> bool:
+        """Whether memory has a fresh answer."""
+        match = self.config.routes.find("GET", incoming.path)
+        if match is None:
+            return False
+        lookup = self._look_up(self.config, incoming, match)
+        now = self._clock()
+        found = self._tiers.recall(lookup.text, incoming.fields, now)
+        return found is not None and freshness.use(found.times, lookup.wanted, now) is Use.FRESH
+
+    def _warmed(self, result: str, found: Found) -> Warmed:
+        entry = found.entry
+        return Warmed(
+            result=result,
+            asked=entry.asked,
+            age_s=max(0.0, (self._leases.now_us() - entry.asked) / 1e6),
+            fresh_s=found.times.effective_fresh_until - self._clock(),
+            took_s=entry.took_s,
+        )
+
+    def forget_marks(self) -> None:
+        """After the clock has jumped: what was to hold for a second might hold for an hour."""
+        for marks in (self._passed, self._cooling, self._whole):
+            marks.clear()
 
     # -- from the store --
 
@@ -231,6 +295,8 @@ class Handler:
         now = self._clock()
         use = freshness.use(found.times, lookup.wanted, now)
         if use is Use.FRESH:
+            if found.every_s is not inf:
+                self._refresh_early(config, lookup, found, now)
             return self._stored(lookup, found, Handling(outcome=_outcome(found, tier, now), detail=tier))
         cooling = lookup.like in self._cooling
         if use is Use.STALE:
@@ -241,6 +307,20 @@ class Handler:
             # The API has just failed: the next seconds' clients need not each wait for it to fail again.
             return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="error-recent"))
         return None
+
+    def _refresh_early(self, config: Config, lookup: _Lookup, found: Found, now: float) -> None:
+        """One of the last requests before it expires has a popular answer refreshed, and waits for nothing."""
+        chance = random()  # noqa: S311 - a die, not a secret
+        took_s, every_s = found.entry.took_s, found.every_s
+        if lookup.is_partial or not is_due(
+            found.times, took_s=took_s, every_s=every_s, now=now, chance=chance
+        ):
+            return
+        if lookup.like in self._cooling or lookup.like in self._passed:
+            return
+        _, leads = self._fly(config, lookup, found, ahead=True)
+        if leads:
+            self._metrics.count(EARLY, lookup.route.name)
 
     async def _not_to_be_stored(
         self, config: Config, lookup: _Lookup, found: Found | None, forward: str
@@ -277,14 +357,12 @@ class Handler:
 
     async def _new_part(self, config: Config, lookup: _Lookup, forward: str) -> Answer:
         """Pass a request for a part on, and keep the part."""
-        born, name = self._log.purges.last, lookup.route.name
+        ask, name = self._fetcher.ask(), lookup.route.name
         exchange: Exchange | None = None
         try:
             exchange = await self._forwarder.forward(config, lookup.incoming, lookup.match, name)
             is_part = exchange.head.status == 206
-            filled = (
-                await self._fetcher.part(_fill(config, lookup, None), exchange, born) if is_part else None
-            )
+            filled = await self._fetcher.part(_fill(config, lookup, None), exchange, ask) if is_part else None
         except UpstreamError as error:
             return self._failed(name, error, forward)
         except BaseException:
@@ -371,10 +449,11 @@ class Handler:
         lookup: _Lookup,
         found: Found | None,
         *,
-        forced: bool = False,
         early: _Early | None = None,
+        **how: Any,
     ) -> tuple[Flight[Landed], bool]:
-        fill = replace(_fill(config, lookup, found), forced=forced, informational=early)
+        """Join the flight for a lookup, or start it. `how` is what else its Fill has."""
+        fill = replace(_fill(config, lookup, found), informational=early, **how)
 
         async def work(flight: Flight[Landed]) -> None:
             try:
@@ -432,7 +511,7 @@ class Handler:
 
     async def _head(self, config: Config, lookup: _Lookup, found: Found, forward: str) -> Answer:
         """Pass a HEAD on, and let the stored answer to GET learn from it."""
-        born, name = self._log.purges.last, lookup.route.name
+        ask, name = self._fetcher.ask(), lookup.route.name
         try:
             exchange = await self._forwarder.forward(config, lookup.incoming, lookup.match, name)
         except UpstreamError as error:
@@ -440,7 +519,7 @@ class Handler:
                 return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail=error.kind))
             return self._failed(name, error, forward)
         if exchange.head.status == 200:
-            self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, born)
+            self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, ask)
         return self._live(name, exchange, forward, "")
 
     def _last_hop(self) -> Answer:
@@ -477,6 +556,10 @@ def _fill(config: Config, lookup: _Lookup, found: Found | None) -> Fill:
         fields=incoming.fields,
         target=incoming.target,
         found=found,
+        newer_than=-1 if found is None else found.entry.asked,
+        kind=lookup.kind,
+        # Whoever wants the API asked waits for nobody; nor does who knows that its answer can't be shared.
+        turns=not (lookup.alone or lookup.wanted.api_asked),
         conditional=bool(lookup.conditions),
         http_1_0=incoming.http_1_0,
     )

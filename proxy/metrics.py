@@ -32,7 +32,13 @@ MEMORY_ENTRIES = "crowdgate_memory_entries"
 EVICTIONS = "crowdgate_evictions_total"
 PURGES = "crowdgate_purges_total"
 PURGE_LAG = "crowdgate_purge_lag_seconds"
+PURGE_LOSSES = "crowdgate_purge_log_losses_total"
+REPLICAS = "crowdgate_replicas"
+LEASES = "crowdgate_leases_total"
+EARLY = "crowdgate_early_refreshes_total"
+PRELOADED = "crowdgate_preloaded_entries"
 WARM = "crowdgate_warm_total"
+LOST_LINES = "crowdgate_log_lines_lost_total"
 RELOAD_FAILURES = "crowdgate_config_reload_failures_total"
 RELOADED = "crowdgate_config_last_reload_success_timestamp_seconds"
 BUILD = "crowdgate_build_info"
@@ -78,7 +84,8 @@ class Metrics:
         self._upstream_seconds: dict[tuple[str, ...], Histogram] = {}
         self._redis_seconds: dict[tuple[str, ...], Histogram] = {}
         self._counted: dict[str, Counter[tuple[str, ...]]] = {
-            name: Counter() for name in (REDIS_ERRORS, DAMAGED, EVICTIONS, PURGES, BAD_REQUESTS)
+            name: Counter()
+            for name in (REDIS_ERRORS, DAMAGED, EVICTIONS, PURGES, BAD_REQUESTS, LEASES, EARLY)
         }
         self._warm: Counter[tuple[str, ...]] = Counter()
         self._gauges: dict[str, Callable[[], float]] = {}
@@ -86,7 +93,10 @@ class Metrics:
         self.upstream_inflight = 0
         self.redis_up = False
         self.purge_lag_s = 0.0
+        self.purge_losses = 0
         self.reload_failures = 0
+        self.lost_lines = 0
+        self.preloaded = 0
         self.reloaded_at = 0.0
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -164,14 +174,18 @@ class Metrics:
             REDIS_UP: self.redis_up,
             PURGE_LAG: self.purge_lag_s,
             RELOADED: self.reloaded_at,
+            PRELOADED: self.preloaded,
         }
         for name, read in self._gauges.items():
             values[name] = read()
         for name, value in values.items():
             yield GaugeMetricFamily(name, _GAUGES[name], value=value)
-        yield CounterMetricFamily(
-            RELOAD_FAILURES, "Config files that could not be loaded.", value=self.reload_failures
-        )
+        for name, (text, count) in {
+            RELOAD_FAILURES: ("Config files that could not be loaded.", self.reload_failures),
+            PURGE_LOSSES: ("Times that the purge log had a gap, and all was dropped.", self.purge_losses),
+            LOST_LINES: ("Access log lines that standard error did not take at once.", self.lost_lines),
+        }.items():
+            yield CounterMetricFamily(name, text, value=count)
         build = GaugeMetricFamily(BUILD, "The running version.", labels=("version",))
         build.add_metric((self._version,), 1)
         yield build
@@ -183,6 +197,11 @@ _COUNTED = {
     EVICTIONS: ("Entries that left memory.", "reason"),
     PURGES: ("Purges applied.", "kind"),
     BAD_REQUESTS: ("Requests refused as malformed, too large or too slow.", "kind"),
+    LEASES: (
+        "Times that this replica wanted to ask the API for all: won, lost (another is at it), passed (not to be shared), free.",
+        "turn",
+    ),
+    EARLY: ("Popular answers refreshed ahead of their expiry.", "route"),
 }
 _GAUGES = {
     INFLIGHT: "Requests being answered.",
@@ -193,6 +212,8 @@ _GAUGES = {
     MEMORY_ENTRIES: "Entries in the memory tier.",
     PURGE_LAG: "From a purge's record to its application here.",
     RELOADED: "When the config was last loaded.",
+    REPLICAS: "Replicas that are alive, as far as this one knows.",
+    PRELOADED: "Entries that memory was filled with from Redis at the start.",
 }
 
 

@@ -162,6 +162,16 @@ class Memory(Group, frozen=True, kw_only=True):
             "64: languages times encodings; whoever invents header values gets no further.",
         ),
     ] = 64
+    preload_size: Annotated[
+        Bytes,
+        Meta(
+            description="At the start memory is filled from Redis with so much of what other replicas are asked for most. "
+            "16MiB: a quarter of `max_size`. 0: nothing."
+        ),
+    ] = 16 * 1024 * 1024
+    preload_timeout: Annotated[
+        PositiveSeconds, Meta(description="The most that this may take; readiness waits for it.")
+    ] = 2.0
 
 
 class Redis(Group, frozen=True, kw_only=True):
@@ -197,7 +207,7 @@ class Redis(Group, frozen=True, kw_only=True):
     )
     ca_file: Annotated[str | None, Meta(description="CA certificates for `rediss://`.")] = None
     max_connections: Annotated[
-        int, Meta(ge=1, description="Commands in flight, per process: more wait, within `timeout`.")
+        int, Meta(ge=1, description="Commands in flight to each Redis server: more wait, within `timeout`.")
     ] = 64
     max_value: Annotated[
         Bytes, Meta(description="Largest stored value that is accepted, before and after decompression.")
@@ -207,6 +217,14 @@ class Redis(Group, frozen=True, kw_only=True):
         int, Meta(ge=1, description="Failures in a row that take Redis out at once.")
     ] = 5
     probe_every: Annotated[PositiveSeconds, Meta(description="A Redis that is out is pinged so often.")] = 1.0
+    lease: Annotated[
+        PositiveSeconds,
+        Meta(
+            description="One replica asks the API for all, and says that it lives before so long is over: what one that was "
+            "killed costs the others. They wait for it twice as long at most. 2s: a pause of a busy process is no death. "
+            "Less than three times `timeout` is taken for that."
+        ),
+    ] = 2.0
 
 
 class Client(Group, frozen=True, kw_only=True):
@@ -401,7 +419,8 @@ class Warm(Group, frozen=True, kw_only=True):
     name: Annotated[Name, Meta(description="Its name in logs and commands.")]
     path: Annotated[Target, Meta(description="What is fetched, with its query.")]
     every: Annotated[
-        PositiveSeconds | None, Meta(description="Refreshed so often. Default: 0.8 of its ttl.")
+        PositiveSeconds | None,
+        Meta(description="Refreshed so often, by one replica for all. Default: 0.9 of its ttl."),
     ] = None
     required: Annotated[bool, Meta(description="Readiness waits for it (bounded).")] = False
     host: Annotated[

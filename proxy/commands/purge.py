@@ -1,5 +1,7 @@
 """`purge`: take answers out of the cache, by tag, URL, pattern or route."""
 
+from typing import Any
+
 import click
 
 from proxy.commands.admin_client import admin_option, ask, token_option
@@ -16,7 +18,11 @@ from proxy.commands.output import json_option, report
 @click.option(
     "--soft", is_flag=True, help="Make it stale instead: good for stale-while-revalidate and errors."
 )
-@click.option("--wait", is_flag=True, help="Say so when it holds: at present on the replica that is asked.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Until every live replica has applied it; exit code 1 if one has not in time.",
+)
 @json_option
 def command(  # noqa: PLR0913, PLR0917 - click hands over each option
     admin: str,
@@ -38,9 +44,17 @@ def command(  # noqa: PLR0913, PLR0917 - click hands over each option
         raise click.UsageError("nothing to purge: name a --tag, --url, --pattern or --route")
     done = ask(admin, "/api/purge", body=body, token=token, timeout_s=60).document
     report(done, _text(done), json_file)
+    if done.get("waited") is False:
+        raise click.exceptions.Exit(1)
 
 
-def _text(done: dict[str, object]) -> str:
-    reach = done.get("note") or "the other replicas follow through Redis"
-    holds = f"; it holds on {done['waited']}" if done.get("waited") else ""
-    return f"purged{' softly' if done['soft'] else ''}: {done['purged']} named{holds}; {reach}"
+def _text(done: dict[str, Any]) -> str:
+    begin = f"purged{' softly' if done['soft'] else ''}: {done['purged']} named"
+    if done["waited"] is None:
+        return f"{begin}; {done.get('note') or 'the other replicas follow through Redis'}"
+    count = done["replicas"]
+    holds = f"it holds on {count} replica{'' if count == 1 else 's'} after {done['seconds']:.3f}s"
+    missing = [f"{one['replica']} (for {one['for_seconds']:g}s)" for one in done["missing"]]
+    without = [f"not on {', '.join(missing)}"] if missing else []
+    note = [done["note"]] if "note" in done else []
+    return "; ".join((begin, holds, *without, *note))

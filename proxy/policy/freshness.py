@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf
+from math import inf, log
 
 from proxy.policy.cache_control import Directives, delta_seconds
+
+# Replicas' clocks differ by less, or something is wrong with one of them.
+MAX_SKEW_S = 60.0
+# Popular: in a twentieth of its life so many come for an answer that one of them, surely, is chosen to refresh it.
+_SURELY = 20.0
+_POPULAR_PART = 0.05
+# No answer is refreshed in the first half of its life.
+_LATE_HALF = 0.5
 
 
 class Use(Enum):
@@ -82,6 +90,9 @@ def use(times: Times, asked: Wanted, now: float) -> Use:
     """What a stored answer is good for at `now`. Source: RFC 9111 sections 4.2 and 5.2.1, RFC 5861 section 3."""
     if now >= times.keep_until:
         return Use.GONE
+    if times.generated > now + MAX_SKEW_S:
+        # From the future, by a clock that was wrong or is: nothing that it says of time is to be trusted.
+        return Use.REVALIDATE
     fresh_until = times.effective_fresh_until
     if times.soft_purged:
         # It counts at once, although the clock that it was made by may be ahead of this one.
@@ -106,6 +117,27 @@ def _too_old(times: Times, asked: Wanted, fresh_until: float, now: float) -> boo
         return False
     # max-age=0 is how a client asks for validation, even of what came in this very moment.
     return asked.max_age == 0 or now - times.generated > asked.max_age
+
+
+def is_due(times: Times, *, took_s: float, every_s: float, now: float, chance: float) -> bool:
+    """Whether this request, of many, refreshes a fresh answer so that nobody ever waits for it to be fetched.
+
+    `took_s` is how long the API took for it, `every_s` the time from one request for it to the next, `chance` even between
+    0 and 1. The longer the API takes the earlier one of them is chosen. XFetch alone would often choose nobody where the
+    API is quick: chances are scaled so that twenty come for it in time, which only what is popular can wait for.
+    Source: Vattani, Chierichetti, Lowenstein, "Optimal probabilistic cache stampede prevention", VLDB 2015 (XFetch).
+    """
+    fresh_until = times.effective_fresh_until
+    life_s = fresh_until - times.generated
+    if every_s * _SURELY > life_s * _POPULAR_PART:
+        return False
+    ahead_s = -max(took_s, every_s * _SURELY) * log(chance or 1e-9)
+    return now + min(ahead_s, life_s * _LATE_HALF) >= fresh_until
+
+
+def may_be_due_from(times: Times) -> float:
+    """The first moment at which `is_due` may be true, in Unix seconds."""
+    return times.fresh_until - (times.fresh_until - times.generated) * _LATE_HALF
 
 
 def why_asked(times: Times | None, asked: Wanted, now: float, *, varies: bool) -> str:

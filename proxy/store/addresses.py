@@ -1,7 +1,11 @@
-"""From the settings to a way to Redis: addresses, credentials, TLS."""
+"""From the settings to a way to Redis: addresses, credentials, TLS.
+
+RESP2 is spoken unless the URL says `?protocol=3`. RESP3 brings nothing here, since nothing is pushed to us: what others purge is
+read from a stream, which tells of gaps. It costs a round trip for every connection. Answers are the same in both.
+"""
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +17,28 @@ from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from proxy.settings import Redis as Settings
 from proxy.store.embedded import EmbeddedError, EmbeddedValkey, binary
-from proxy.store.lanes import Spawn
+from proxy.store.lanes import Lanes, Spawn
 from proxy.store.links import ClusterLink, Link, ServerLink
+from proxy.store.replies import HandshakeParser, Limits
 
 _MASTERS_ONLY = {"db", "username", "password", "credential_provider"}
-_FROM_URL = {"connection_class", "host", "port", "path", "db", "username", "password", "client_name"}
+_FROM_URL = {
+    "connection_class",
+    "host",
+    "port",
+    "path",
+    "db",
+    "username",
+    "password",
+    "client_name",
+    "protocol",
+}
+# A stream's id, a token, whatever else is no entry.
+_NO_ENTRY_BYTES = 64 * 1024
 
 
 def link_to(settings: Settings, spawn: Spawn) -> Link:
@@ -30,13 +48,29 @@ def link_to(settings: Settings, spawn: Spawn) -> Link:
     addresses = _addresses(settings)
     match settings.mode:
         case "cluster":
-            return ClusterLink(addresses, settings.max_connections, spawn)
+            return ClusterLink(addresses, settings.max_connections, spawn, limits=_limits(settings))
         case "sentinel":
             return _sentinel(settings, addresses, spawn)
         case "standalone":
             if len(addresses) > 1:
                 raise ValueError("redis.url: several addresses need `mode: cluster` or `mode: sentinel`")
-            return ServerLink(ConnectionPool(**addresses[0]), settings.max_connections, spawn)
+            return _server(settings, ConnectionPool(**addresses[0]), spawn)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(value_bytes=settings.max_value + _NO_ENTRY_BYTES)
+
+
+def _server(
+    settings: Settings,
+    pool: ConnectionPool,
+    spawn: Spawn,
+    *,
+    revive: Callable[[], Awaitable[None]] | None = None,
+    closing: Callable[[], Awaitable[None]] | None = None,
+) -> ServerLink:
+    lanes = Lanes(pool.make_connection, settings.max_connections, spawn, limits=_limits(settings))
+    return ServerLink(pool, lanes, revive=revive, closing=closing)
 
 
 class _TlsConnection(SSLConnection):
@@ -69,7 +103,7 @@ class _PasswordFile(CredentialProvider):
 
 
 def _options(settings: Settings) -> dict[str, Any]:
-    """Of every connection. RESP2 and no driver_info: a connection needs no round trip before its first command."""
+    """Of every connection. Without driver_info, it needs no round trip before its first command."""
     return {
         # Callers leave after `timeout`. Were this the same, an event loop that stood still for so long would break
         # connections whose answers have long arrived.
@@ -78,6 +112,8 @@ def _options(settings: Settings) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        "parser_class": HandshakeParser,
     }
 
 
@@ -109,7 +145,9 @@ def _address(settings: Settings, url: str) -> dict[str, Any]:
             raise ValueError(f"redis.url: the option {name!r} is not supported")
     credentials = _credentials(settings, parsed)
     parsed = {name: value for name, value in parsed.items() if name not in {"username", "password"}}
-    address = {**parsed, **credentials, **_options(settings)}
+    if parsed.get("protocol", 2) not in {2, 3}:
+        raise ValueError("redis.url: the option 'protocol' is 2 or 3")
+    address = {**_options(settings), **parsed, **credentials}
     if address.get("connection_class") is UnixDomainSocketConnection:
         if settings.mode != "standalone":
             raise ValueError(f"redis.url: `mode: {settings.mode}` needs redis:// or rediss://")
@@ -144,14 +182,14 @@ def _embedded(settings: Settings, spawn: Spawn) -> ServerLink:
     pool = ConnectionPool(
         connection_class=UnixDomainSocketConnection, path=valkey.socket, **_options(settings)
     )
-    return ServerLink(pool, settings.max_connections, spawn, revive=revive, closing=valkey.close)
+    return _server(settings, pool, spawn, revive=revive, closing=valkey.close)
 
 
 def _sentinel(settings: Settings, addresses: Sequence[dict[str, Any]], spawn: Spawn) -> ServerLink:
     sentinels = []
     for address in addresses:
         master = dict(address)
-        own = {name: value for name, value in address.items() if name not in _MASTERS_ONLY}
+        own = {name: value for name, value in address.items() if name not in _MASTERS_ONLY} | {"protocol": 2}
         if settings.sentinel_password is not None:
             own["password"] = settings.sentinel_password
         sentinels.append(Redis.from_pool(ConnectionPool(**own)))
@@ -162,4 +200,4 @@ def _sentinel(settings: Settings, addresses: Sequence[dict[str, Any]], spawn: Sp
         master.pop(name)
     master["connection_class"] = _SentinelTlsConnection if tls else SentinelManagedConnection
     pool = SentinelConnectionPool(settings.sentinel_service, manager, **master)  # type: ignore[no-untyped-call]
-    return ServerLink(pool, settings.max_connections, spawn, closing=manager.aclose)
+    return _server(settings, pool, spawn, closing=manager.aclose)

@@ -1,11 +1,12 @@
 """A stored answer, and its bytes in Redis.
 
-Layout: `CG` and a version, flags, length of the head, CRC-32 of all else, the head (MessagePack), the body (as it came
-from the API, or zstd). Bytes that are damaged, foreign, of another version or stored under another key are
-`Damaged`: the caller counts a miss and overwrites them. Nothing in them is ever executed.
+Layout: `CG` and a version, flags, length of the head, when the API was asked (16 digits), CRC-32 of all else, the head
+(MessagePack), the body (as it came from the API, or zstd). Bytes that are damaged, foreign, of another version or stored
+under another key are `Damaged`: the caller counts a miss and overwrites them. Nothing in them is ever executed.
 """
 
 import struct
+from dataclasses import dataclass
 from math import isfinite
 from zlib import crc32
 
@@ -17,11 +18,13 @@ from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
 from proxy.wire.fields import Fields, block, first, from_block
 
-VERSION = 2
-_PREFIX = struct.Struct(">2sBBI")
+VERSION = 3
+# What begins as entries of this version do, and where in them it says when the API was asked: scripts read it too.
+MAGIC = b"CG%c" % VERSION
+ASKED_AT = slice(8, 24)
+_PREFIX = struct.Struct(">3sBI16s")
 _CHECKSUM = struct.Struct(">I")
 _HEAD_AT = _PREFIX.size + _CHECKSUM.size
-_MAGIC = b"CG"
 _ZSTD = 1
 # Level 1: 23 us for 15 KB of JSON at 6.6x; level 3 takes twice as long for 6.0x (measured).
 _compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
@@ -33,6 +36,15 @@ _TAG_OVERHEAD_BYTES = 64
 
 class Damaged(Exception):
     """Bytes from Redis that are no entry of ours; the message is a short reason for the metric."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Got:
+    """How an answer was come by; see `Entry`."""
+
+    born: int
+    asked: int
+    took_s: float
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
@@ -61,6 +73,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     immutable: bool = False
     vary: tuple[str, ...] = ()
     """The names of the headers that its key is made of; of a signpost, its variants' keys."""
+    asked: int = 0
+    """When the API was asked for it, in microseconds since 1970 by Redis' clock: of two, the one asked for later stays."""
+    took_s: float = 0.0
+    """How long the API took: so long before it is due, refreshing it is under way too late."""
     body: bytes = b""
 
     @property
@@ -98,13 +114,15 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             soft_purged=soft_purged,
         )
 
-    def living(self, lifetime: Lifetime, *, fields: Fields, tags: tuple[str, ...], born: int) -> "Entry":
+    def living(self, lifetime: Lifetime, *, fields: Fields, tags: tuple[str, ...], got: Got) -> "Entry":
         """The same body with the fields, tags and times that a 304 gave it."""
         return msgspec.structs.replace(
             self,
             tags=tags,
             head=block(fields),
-            born=born,
+            born=got.born,
+            asked=got.asked,
+            took_s=got.took_s,
             etag=first(fields, b"etag"),
             last_modified=first(fields, b"last-modified"),
             generated=lifetime.generated,
@@ -131,7 +149,7 @@ def encode(entry: Entry, *, compress_above: int) -> bytes:
         packed = _compressor.compress(body)
         if len(packed) < len(body):
             body, flags = packed, _ZSTD
-    prefix = _PREFIX.pack(_MAGIC, VERSION, flags, len(head))
+    prefix = _PREFIX.pack(MAGIC, flags, len(head), b"%016d" % entry.asked)
     payload = head + body
     return prefix + _CHECKSUM.pack(crc32(payload, crc32(prefix))) + payload
 
@@ -143,10 +161,10 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
     """
     if len(data) < _HEAD_AT:
         raise Damaged("short")
-    magic, version, flags, head_size = _PREFIX.unpack_from(data)
-    if magic != _MAGIC:
+    magic, flags, head_size, asked = _PREFIX.unpack_from(data)
+    if magic[:2] != MAGIC[:2]:
         raise Damaged("foreign")
-    if version != VERSION or flags & ~_ZSTD:
+    if magic != MAGIC or flags & ~_ZSTD:
         raise Damaged("version")
     payload = memoryview(data)[_HEAD_AT:]
     (checksum,) = _CHECKSUM.unpack_from(data, _PREFIX.size)
@@ -159,7 +177,16 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
         raise Damaged("head") from error
     if entry.key != key:
         raise Damaged("key")
-    instants = (entry.generated, entry.fresh_until, entry.revalidate_s, entry.error_s, entry.keep_until)
+    if b"%016d" % entry.asked != asked:
+        raise Damaged("asked")
+    instants = (
+        entry.generated,
+        entry.took_s,
+        entry.fresh_until,
+        entry.revalidate_s,
+        entry.error_s,
+        entry.keep_until,
+    )
     if not all(map(isfinite, instants)):
         # What is compared with them would be good for ever.
         raise Damaged("times")

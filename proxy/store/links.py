@@ -1,26 +1,38 @@
 """How Redis is reached: one server, the master that sentinels name, or a cluster.
 
-Sentinels and the topology of a cluster are redis-py's. Its cluster client is not used, because there a request waits for
-what is none of its business: after any error the next command reads the topology anew, CLUSTERDOWN closes every connection
-and sleeps, and ASKING may go to another connection than the command it is for. Here the topology is read in the
-background, never by a request.
+Sentinels are redis-py's. Its cluster client is not used, because there a request waits for what is none of its business:
+after any error the next command reads the topology anew, CLUSTERDOWN closes every connection and sleeps, and ASKING may go to
+another connection than the command it is for. Here the topology is read in the background, never by a request.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
-from redis.asyncio.cluster import ClusterNode, NodesManager
 from redis.asyncio.connection import Connection, ConnectionPool
-from redis.cluster import PRIMARY
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterError, MovedError, RedisClusterException, SlotNotCoveredError
+from redis.exceptions import (
+    AskError,
+    ClusterError,
+    MovedError,
+    RedisClusterException,
+    SlotNotCoveredError,
+)
 
-from proxy.store.lanes import ERRORS, Command, Lanes, Reply, Request, Spawn, WaitingConnection, look
+from proxy.store.lanes import ERRORS, Command, Lanes, Request, Spawn, WaitingConnection, ask
+from proxy.store.replies import HandshakeParser, Limits, Reply
+from proxy.store.topology import SLOTS, Node, Topology, topology_of
 
 # MOVED, then ASK, and once more: more is a loop.
 _MAX_REDIRECTS = 4
+# After a redirection all owners are looked up, but so often at most.
+_LOOK_EVERY_S = 1.0
 _ASKING = Command(("ASKING",))
+_PING = Command(("PING",))
+_CLUSTER_SLOTS = Command(("CLUSTER", "SLOTS"), list)
 
 
 class Link(Protocol):
@@ -41,8 +53,8 @@ class Link(Protocol):
         """Has the request answered, soon or late: its `ended` is called once."""
         ...
 
-    async def wait(self, key: bytes, command: Command) -> Reply:
-        """A command that blocks, on a connection of its own and without a timeout: the caller cancels."""
+    async def wait(self, key: bytes, *commands: Command) -> list[Reply]:
+        """Commands of which one blocks, on a connection of their own and without a timeout: the caller cancels."""
         ...
 
     async def prepare(self) -> None:
@@ -66,17 +78,16 @@ class ServerLink:
     def __init__(
         self,
         pool: ConnectionPool,
-        max_connections: int,
-        spawn: Spawn,
+        lanes: Lanes,
         *,
         revive: Callable[[], Awaitable[None]] | None = None,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._pool = pool
+        self._lanes = lanes
         self._revive = revive
         self._closing = closing
-        self._lanes = Lanes(pool.make_connection, max_connections, spawn)
-        self._waiting = WaitingConnection()
+        self._waiting = WaitingConnection(lanes.limits)
 
     def shard(self, key: bytes) -> str:  # noqa: ARG002 - there is only one
         return ""
@@ -90,9 +101,9 @@ class ServerLink:
     def send(self, request: Request) -> None:
         self._lanes.send(request)
 
-    async def wait(self, key: bytes, command: Command) -> Reply:  # noqa: ARG002
+    async def wait(self, key: bytes, *commands: Command) -> list[Reply]:  # noqa: ARG002
         pool = self._pool
-        return await self._waiting.exchange("", pool.connection_class, pool.connection_kwargs, command)
+        return await self._waiting.exchange("", pool.connection_class, pool.connection_kwargs, commands)
 
     async def prepare(self) -> None:
         if self._revive is not None:
@@ -100,10 +111,10 @@ class ServerLink:
 
     async def probe(self, shard: str, key: bytes) -> None:  # noqa: ARG002
         await self.prepare()
-        await look(self._pool.connection_class, self._pool.connection_kwargs, Command(("PING",)))
+        await ask(self._pool.connection_class, self._pool.connection_kwargs, _PING)
 
     async def mend(self, shard: str) -> None:  # noqa: ARG002
-        await self._lanes.drop_idle()
+        self._lanes.renew()
 
     async def close(self) -> None:
         await self._waiting.close()
@@ -112,23 +123,45 @@ class ServerLink:
             await self._closing()
 
 
-class ClusterLink:
-    """A cluster: its nodes and who owns which slot, from redis-py; following redirections and looking anew are ours."""
+class _Place(Protocol):
+    @property
+    def host(self) -> str: ...
 
-    def __init__(self, addresses: Sequence[dict[str, Any]], max_connections: int, spawn: Spawn) -> None:
-        self._addresses = addresses
+
+class ClusterLink:
+    """A cluster: follows redirections, and looks in the background who owns what."""
+
+    def __init__(
+        self,
+        addresses: Sequence[dict[str, Any]],
+        max_connections: int,
+        spawn: Spawn,
+        *,
+        limits: Limits = HandshakeParser.LIMITS,
+    ) -> None:
+        # Every node is asked with what the first address brings beside host and port.
+        self._common = {
+            name: value for name, value in addresses[0].items() if name not in {"host", "port", "db"}
+        }
+        self._kind = self._common.pop("connection_class", Connection)
+        self._seeds = [Node(address["host"], address["port"]) for address in addresses]
         self._max_connections = max_connections
         self._spawn = spawn
+        self._limits = limits
+        self._topology = Topology()
         self._lanes: dict[str, Lanes] = {}
-        self._topology = self._from_settings()
-        self._waiting = WaitingConnection()
+        self._waiting = WaitingConnection(limits)
+        self._looking = asyncio.Lock()
+        self._looks = 0
+        self._looked_at = float("-inf")
+        self._look_due: asyncio.TimerHandle | None = None
 
     def shard(self, key: bytes) -> str:
-        owners = self._topology.slots_cache.get(key_slot(key))
-        return owners[0].name if owners else ""
+        owner = self._topology.owner(key_slot(key))
+        return owner.name if owner is not None else ""
 
     def shards(self) -> set[str]:
-        return {"", *(node.name for node in self._topology.get_nodes_by_server_type(PRIMARY))}
+        return {"", *self._topology.primaries}
 
     def batches(self, keys: Sequence[bytes]) -> list[list[bytes]]:
         slots: dict[int, list[bytes]] = {}
@@ -137,84 +170,75 @@ class ClusterLink:
         return list(slots.values())
 
     def send(self, request: Request) -> None:
-        try:
-            node = self._owner(request.key)
-        except SlotNotCoveredError as error:
-            request.ended(error)
+        node = self._topology.owner(key_slot(request.key))
+        if node is None:
+            request.ended(SlotNotCoveredError("no node is known to own the key's slot"))
             return
-        self._send_to(node, request, asking=False)
+        self._lanes_to(node).send(request)
 
-    async def wait(self, key: bytes, command: Command) -> Reply:
-        node = self._owner(key)
-        reply = await self._waiting.exchange(
-            node.name, node.connection_class, node.connection_kwargs, command
-        )
-        if isinstance(reply, AskError):
-            await self._follow(reply, node)
-        return reply
+    async def wait(self, key: bytes, *commands: Command) -> list[Reply]:
+        node = self._topology.owner(key_slot(key))
+        if node is None:
+            raise SlotNotCoveredError("no node is known to own the key's slot")
+        replies = await self._waiting.exchange(node.name, self._kind, self._kwargs(node), commands)
+        redirect = _redirect_in(replies)
+        if redirect is not None:
+            await self._follow(redirect, node)
+        return replies
 
     async def prepare(self) -> None:
         pass
 
     async def probe(self, shard: str, key: bytes) -> None:
-        node = self._topology.get_node(node_name=shard) if shard else None
+        node = self._topology.nodes.get(shard)
         if node is None:
             await self._look_anew(shard)
             return
         # PING is answered by a node that serves no keys, too.
-        command = Command(("EXISTS", key), int) if key else Command(("PING",))
+        command = Command(("EXISTS", key), int) if key else _PING
         try:
-            await look(node.connection_class, node.connection_kwargs, command)
+            await ask(self._kind, self._kwargs(node), command)
         except AskError as redirect:
             # Well, but the key is elsewhere.
             await self._follow(redirect, node)
 
     async def mend(self, shard: str) -> None:
-        node = self._topology.get_node(node_name=shard) if shard else None
-        if node is None:
+        if shard not in self._topology.nodes:
             return
         if shard in self._lanes:
-            await self._lanes[shard].drop_idle()
+            self._lanes[shard].renew()
         # Another node may have taken its slots over.
         await self._look_anew(shard)
 
     async def close(self) -> None:
+        if self._look_due is not None:
+            self._look_due.cancel()
         await self._waiting.close()
-        for lanes in self._lanes.values():
-            await lanes.close()
-        await _close_topology(self._topology)
+        await asyncio.gather(*(lanes.close() for lanes in self._lanes.values()))
 
-    def _owner(self, key: bytes) -> ClusterNode:
-        owners = self._topology.slots_cache.get(key_slot(key))
-        if not owners:
-            raise SlotNotCoveredError("no node is known to own the key's slot")
-        return owners[0]
+    def _kwargs(self, node: Node) -> dict[str, Any]:
+        return {**self._common, "host": node.host, "port": node.port}
 
-    def _send_to(self, node: ClusterNode, request: Request, *, asking: bool) -> None:
+    def _lanes_to(self, node: Node) -> Lanes:
         lanes = self._lanes.get(node.name)
         if lanes is None:
             lanes = self._lanes[node.name] = Lanes(
-                lambda: node.connection_class(**node.connection_kwargs), self._max_connections, self._spawn
+                lambda: self._kind(**self._kwargs(node)),
+                self._max_connections,
+                self._spawn,
+                limits=self._limits,
+                ended=partial(self._ended, node),
             )
+        return lanes
 
-        def ended(outcome: list[Reply] | Exception) -> None:
-            if isinstance(outcome, Exception):
-                request.ended(outcome)
-                return
-            replies = outcome[1::2] if asking else outcome
-            redirect = next((reply for reply in replies if isinstance(reply, AskError)), None)
-            if redirect is None:
-                request.ended(replies)
-            else:
-                self._spawn(self._redirect(request, redirect, node), "redis redirect")
+    def _ended(self, node: Node, request: Request, replies: list[Reply]) -> None:
+        redirect = _redirect_in(replies)
+        if redirect is None:
+            request.ended(replies)
+        else:
+            self._spawn(self._redirect(request, redirect, node), "redis redirect")
 
-        # ASKING holds for the next command alone.
-        commands = request.commands
-        if asking:
-            commands = tuple(sent for command in commands for sent in (_ASKING, command))
-        lanes.send(Request(request.key, commands, ended, request.size))
-
-    async def _redirect(self, request: Request, redirect: AskError, node: ClusterNode) -> None:
+    async def _redirect(self, request: Request, redirect: AskError, node: Node) -> None:
         request.redirects += 1
         if request.redirects > _MAX_REDIRECTS:
             request.ended(ClusterError("redirected in circles"))
@@ -224,56 +248,82 @@ class ClusterLink:
         except ERRORS as error:
             request.ended(error)
             return
-        self._send_to(target, request, asking=not isinstance(redirect, MovedError))
-
-    async def _follow(self, redirect: AskError, node: ClusterNode) -> ClusterNode:
-        # A node that does not know its own name answers with the port alone.
-        redirect.host = redirect.host or node.host
         if isinstance(redirect, MovedError):
-            await self._topology.move_slot(redirect)
-        known = self._topology.get_node(redirect.host, redirect.port)
-        if known is None:
-            # It is about to get its first slot.
-            known = ClusterNode(redirect.host, redirect.port, PRIMARY, **self._topology.connection_kwargs)
-            self._topology.nodes_cache[known.name] = known
-        return known
+            self._lanes_to(target).send(request)
+        else:
+            self._lanes_to(target).send(_asking(request))
 
-    async def _look_anew(self, failed: str) -> None:
-        """Reads the topology from a node that is known, or else from the addresses of the settings."""
-        if self._topology.nodes_cache:
-            try:
-                await self._topology.initialize(last_failed_node_name=failed or None)
-            except (RedisClusterException, LookupError):
-                pass
-            else:
-                await self._forget_lanes()
+    async def _follow(self, redirect: AskError, asked: _Place) -> Node:
+        """Where a redirection leads; one for good is remembered. Raises ERRORS if it makes no sense."""
+        # A node that does not know its own name answers with the port alone.
+        target = self._topology.known(redirect.host or asked.host, redirect.port)
+        if isinstance(redirect, MovedError):
+            self._topology.own(redirect.slot_id, redirect.slot_id, target)
+            self._look_soon(target)
+        return target
+
+    def _look_soon(self, owner: Node) -> None:
+        """Where one slot has moved, more have: all of them, if a replica has taken over from its primary."""
+        if self._look_due is None:
+            loop = asyncio.get_running_loop()
+            at = max(loop.time(), self._looked_at + _LOOK_EVERY_S)
+            self._look_due = loop.call_at(at, self._look_now, owner)
+
+    def _look_now(self, owner: Node) -> None:
+        self._look_due = None
+        self._spawn(self._look_quietly(owner), "redis look anew")
+
+    async def _look_quietly(self, owner: Node) -> None:
+        with suppress(*ERRORS):
+            await self._look_anew("", first=owner.name)
+
+    async def _look_anew(self, failed: str, *, first: str = "") -> None:
+        """Reads the topology from a node that is known, or else from the addresses of the settings. One at a time."""
+        looks = self._looks
+        async with self._looking:
+            if self._looks != looks:
                 return
-        found = self._from_settings()
-        try:
-            await found.initialize()
-        except BaseException:
-            await _close_topology(found)
-            raise
-        lost, self._topology = self._topology, found
-        await _close_topology(lost)
-        await self._forget_lanes()
-
-    async def _forget_lanes(self) -> None:
-        for name in self._lanes.keys() - self._topology.nodes_cache.keys():
+            self._looked_at = asyncio.get_running_loop().time()
+            self._topology = await self._found(failed, first)
+            self._looks += 1
+        for name in self._lanes.keys() - self._topology.nodes.keys():
             await self._lanes.pop(name).close()
 
-    def _from_settings(self) -> NodesManager:
-        # Every node is asked with what the first address brings beside host and port.
-        common = {
-            name: value for name, value in self._addresses[0].items() if name not in {"host", "port", "db"}
-        }
-        common.setdefault("connection_class", Connection)
-        nodes = [ClusterNode(address["host"], address["port"], **common) for address in self._addresses]
-        # A part of the slots is better than none.
-        return NodesManager(nodes, require_full_coverage=False, connection_kwargs=common)
+    async def _found(self, failed: str, first: str) -> Topology:
+        # The new owner of a slot knows best, others may not have heard of it yet; and one that failed is asked last.
+        known = sorted(
+            self._topology.nodes.values(),
+            key=lambda node: (node.name == failed, node.name != first, random.random()),  # noqa: S311
+        )
+        best: Topology | None = None
+        last: Exception | None = None
+        for node in (*known, *(seed for seed in self._seeds if seed not in known)):
+            try:
+                found = topology_of(await ask(self._kind, self._kwargs(node), _CLUSTER_SLOTS), node)
+            except ERRORS as error:
+                last = error
+                continue
+            if best is None or found.covered > best.covered:
+                best = found
+            if best.covered == SLOTS:
+                break
+        if best is None:
+            raise RedisClusterException(f"no node of the cluster answers: {last}") from last
+        return best
 
 
-async def _close_topology(topology: NodesManager) -> None:
-    # Two nodes of the same name are equal, and yet each has connections.
-    nodes = (*topology.nodes_cache.values(), *topology.startup_nodes.values())
-    await asyncio.gather(*(node.disconnect() for node in nodes), return_exceptions=True)
+def _redirect_in(replies: list[Reply]) -> AskError | None:
+    for reply in replies:
+        if isinstance(reply, AskError):
+            return reply
+    return None
+
+
+def _asking(request: Request) -> Request:
+    """As it is asked of a node that has not taken the slot over yet: ASKING holds for the next command alone."""
+
+    def ended(outcome: list[Reply] | Exception) -> None:
+        request.ended(outcome if isinstance(outcome, Exception) else outcome[1::2])
+
+    commands = tuple(sent for command in request.commands for sent in (_ASKING, command))
+    return Request(request.key, commands, ended, request.size, redirects=request.redirects)

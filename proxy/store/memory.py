@@ -57,6 +57,11 @@ class Memory(Generic[V]):
             node.uses += 1
         return node.value
 
+    def peek(self, key: str) -> V | None:
+        """What is stored; no use."""
+        node = self._find(key)
+        return None if node is None else node.value
+
     def __contains__(self, key: str) -> bool:
         """Whether it is stored; no use."""
         return self._find(key) is not None

@@ -4,7 +4,8 @@ redis-py brings the connections; when to stop waiting, how much to ask at once a
 
 - *Deadline*: a call returns within `timeout`, whatever it waits for. What it asked is not cancelled then, which would
   cost a reconnect for each: it ends by itself a little later, through redis-py's socket timeouts.
-- *Bulkhead*: at most `max_connections` calls are in flight. Others wait, within their deadline.
+- *Bulkhead*: at most `max_connections` calls are in flight to each shard (lanes.py). Others wait, within their deadline, and
+  a node that hangs takes no turn from the others.
 - *Breaker*, one per shard: `breaker_failures` in a row, or one and a PING on a fresh connection that fails, too, and
   nothing is asked until a probe succeeds.
 
@@ -12,14 +13,14 @@ So a Redis that dies or hangs delays requests for about twice `timeout`, each by
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Coroutine, Iterable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import (
     AuthenticationError,
@@ -40,18 +41,19 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.logs import Logger
 from proxy.settings import Redis as Settings
+from proxy.store import commands
 from proxy.store.addresses import link_to
 from proxy.store.breaker import Breaker, Change
-from proxy.store.lanes import ERRORS, AbsurdReplyError, Command, Reply, Request
+from proxy.store.commands import NO_RECORD, Absurd
+from proxy.store.lanes import ERRORS, KEY, AbsurdReplyError, Command, Reply, Request, prepared
 from proxy.store.links import Link
-from proxy.store.shared import RedisDown
+from proxy.store.shared import Claim, Put, RedisDown, Tail
 from proxy.tasks import Tasks
 
 _log = Logger(__name__)
+T = TypeVar("T")
 
 _WAIT_GRAIN_S = 0.15
-NO_RECORD = "0-0"
-"""The id before the first of a stream."""
 
 
 class Kind(StrEnum):
@@ -168,6 +170,9 @@ class _Shard:
     """What it answers instead of doing what it is told; logged once."""
 
 
+_PTTL = prepared("PTTL", KEY, answers=int)
+
+
 class RedisTier:
     """Get, put and delete never raise and never take longer than `timeout`; the streams raise RedisDown.
 
@@ -181,15 +186,21 @@ class RedisTier:
         self._max_value = settings.max_value
         self._max_failures = settings.breaker_failures
         self._prefix = f"{settings.prefix}:"
+        # GETRANGE, because GET would send us all of it, however large: one byte too many tells the same.
+        self._get = prepared("GETRANGE", KEY, 0, settings.max_value)
         self._running: set[asyncio.Task[Any]] = set()
         self._observer = observer
         self._tasks = tasks
         self._link: Link = link_to(settings, self._spawn)
-        self._turns = asyncio.Semaphore(settings.max_connections)
+        # In the order of their deadlines, since all have as long. One timer is for them all.
+        self._waiting: deque[tuple[float, _Call, asyncio.Future[None], Request]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._shards: dict[str, _Shard] = {}
         self._any_out = asyncio.Event()
         self._prober: asyncio.Task[None] | None = None
         self._was_up: bool | None = None
+        self._scripts = True
+        """Whether the user may run scripts."""
 
     @property
     def up(self) -> bool:
@@ -214,13 +225,13 @@ class RedisTier:
 
     async def get(self, key: str) -> bytes | None:
         name = self._name(key)
-        call = await self._call("get", name, self._reads(name))
+        call = await self._call("get", name, self._get)
         return self._value(call)
 
     async def get_with_ttl(self, key: str) -> tuple[bytes, float] | None:
         """The value and the seconds that Redis will keep it: infinity, if it was stored without an end."""
         name = self._name(key)
-        call = await self._call("get", name, self._reads(name), Command(("PTTL", name), int))
+        call = await self._call("get", name, self._get, _PTTL)
         value = self._value(call)
         if value is None or call.replies is None:
             return None
@@ -230,16 +241,60 @@ class RedisTier:
             return None
         return value, float("inf") if left_ms == -1 else left_ms / 1000
 
-    async def put(self, key: str, value: bytes, ttl_s: float) -> bool:
+    async def put(self, key: str, value: bytes, ttl_s: float, *, asked: int = 0) -> Put:
         ttl_ms = int(ttl_s * 1000)
         if ttl_ms <= 0:
-            return False
+            return Put.FAILED
         if len(value) > self._max_value:
             self._observer.failed(Kind.TOO_LARGE)
-            return False
+            return Put.FAILED
         name = self._name(key)
-        call = await self._call("put", name, Command(("SET", name, value, "PX", ttl_ms)), size=len(value))
-        return call.replies == [b"OK"]
+        call = await self._scripted(
+            "put",
+            name,
+            commands.put_newer(name, value, ttl_ms, asked),
+            commands.put(name, value, ttl_ms),
+            size=len(value),
+        )
+        if call.replies is None or call.failure is not None:
+            return Put.FAILED
+        return Put.NEWER if call.replies == [0] else Put.STORED
+
+    async def claim(self, key: str, kind: str, token: bytes, ttl_s: float) -> Claim | None:
+        """Whoever comes first has an entry's lease for so long; the others are told who does."""
+        name, entry = self._lease(key, kind), self._name(key)
+        call = await self._call("claim", name, *commands.claim(name, entry, token, int(ttl_s * 1000)))
+        if call.replies is None or call.failure is not None:
+            return None
+        try:
+            return commands.claimed(call.replies)
+        except Absurd:
+            self._observer.failed(Kind.PROTOCOL)
+            return None
+
+    async def swap(self, key: str, kind: str, token: bytes, value: bytes, ttl_s: float) -> bool:
+        """Replace or drop a lease. A Redis without scripts does it unseen: ask only while the lease lasts."""
+        name, ttl_ms = self._lease(key, kind), int(ttl_s * 1000)
+        unseen = commands.put(name, value, ttl_ms) if value else Command(("UNLINK", name), int)
+        call = await self._scripted("swap", name, commands.swap(name, token, value, ttl_ms), unseen)
+        return call.failure is None and call.replies in ([1], [b"OK"])
+
+    def _lease(self, key: str, kind: str) -> bytes:
+        return self._prefix.encode() + commands.lease(self._name(key), kind)
+
+    async def _scripted(
+        self, op: str, name: bytes, script: Command, plain: Command, *, size: int = 0
+    ) -> _Call:
+        """A script, or what comes near to it where the user may run none."""
+        if not self._scripts:
+            return await self._call(op, name, plain, size=size)
+        call = await self._call(op, name, script, size=size)
+        # Forbidden, or a service that does not know the command.
+        if call.failure in {Kind.DENIED, Kind.OTHER}:
+            self._scripts = False
+            _log.warning("redis runs no scripts for us: replicas may store an older answer over a newer one")
+            return await self._call(op, name, plain, size=size)
+        return call
 
     async def delete(self, *keys: str) -> int:
         """How many there were."""
@@ -250,26 +305,26 @@ class RedisTier:
                 deleted += call.replies[0]
         return deleted
 
-    async def stream_add(self, key: str, fields: dict[bytes, bytes], *, keep_after_ms: int) -> str:
+    async def stream_add(
+        self, key: str, fields: dict[bytes, bytes], *, keep_after_ms: int, at: str = "*"
+    ) -> str:
         """Appends a record and lets go of those from before `keep_after_ms` (Unix, about). Returns the record's id.
 
         Raises RedisDown, also where the record was appended and only the answer came too late.
         """
         name = self._name(key)
         pairs = [part for pair in fields.items() for part in pair]
-        command = Command(("XADD", name, "MINID", "~", max(0, keep_after_ms), "*", *pairs))
-        return _stream_id(_told(await self._call("stream_add", name, command)))
+        command = Command(("XADD", name, "MINID", "~", max(0, keep_after_ms), at, *pairs))
+        return _read(commands.stream_id, _told(await self._call("stream_add", name, command)))
 
     async def stream_last_id(self, key: str) -> str:
         """NO_RECORD of an empty stream. Raises RedisDown."""
         name = self._name(key)
         command = Command(("XREVRANGE", name, "+", "-", "COUNT", 1), list)
-        records = _records(_told(await self._call("stream_last_id", name, command)))
+        records = _read(commands.records, _told(await self._call("stream_last_id", name, command)))
         return records[0][0] if records else NO_RECORD
 
-    async def stream_after(
-        self, key: str, last_id: str, *, block_ms: int, count: int
-    ) -> list[tuple[str, dict[bytes, bytes]]]:
+    async def stream_after(self, key: str, last_id: str, *, block_ms: int, count: int) -> Tail:
         """Records after `last_id`, at most `count`; waits for one up to `block_ms`. Raises RedisDown.
 
         It has a connection of its own: however long it waits, it takes no turn from get and put.
@@ -279,18 +334,36 @@ class RedisTier:
         if self._is_out(shard):
             raise RedisDown("out")
         block = ("BLOCK", block_ms) if block_ms > 0 else ()
-        args = ("XREAD", "COUNT", count, *block, "STREAMS", name, last_id)
+        asked = (
+            Command(("XREAD", "COUNT", count, *block, "STREAMS", name, last_id), (list, type(None))),
+            # Looked at last, so that what was read is known to have come after it.
+            Command(("XRANGE", name, last_id, last_id), list),
+        )
         call = _Call("stream_after", shard, name)
         try:
             # Twice: to connect, and to answer. Redis looks for waits that are over ten times a second only.
             wait_s = max(0, block_ms) / 1000 + (_WAIT_GRAIN_S if block else 0.0)
             async with asyncio.timeout(wait_s + 2 * self._timeout):
-                reply = await self._link.wait(name, Command(args, (list, type(None))))
+                replies = await self._link.wait(name, *asked)
         except ERRORS as error:
             self._failed(call, kind_of(error))
             raise RedisDown(kind_of(error)) from error
-        self._answered(call, [reply])
-        return _records_of_one(_told(call))
+        self._answered(call, replies)
+        read = _read(commands.records_of_one, _told(call))
+        return Tail(records=read, intact=last_id == NO_RECORD or bool(replies[1]))
+
+    async def table_set(self, key: str, field: str, value: bytes) -> None:
+        name = self._name(key)
+        _told(await self._call("table_set", name, Command(("HSET", name, field, value), int)))
+
+    async def table(self, key: str) -> dict[str, bytes]:
+        name = self._name(key)
+        command = Command(("HGETALL", name), (list, dict))
+        return _read(commands.table, _told(await self._call("table", name, command)))
+
+    async def table_drop(self, key: str, *fields: str) -> None:
+        name = self._name(key)
+        _told(await self._call("table_drop", name, Command(("HDEL", name, *fields), int)))
 
     async def close(self) -> None:
         if self._prober is not None:
@@ -312,10 +385,6 @@ class RedisTier:
         # surrogatepass: any str is a key, and no two are the same one.
         return (self._prefix + key).encode("utf-8", "surrogatepass")
 
-    def _reads(self, name: bytes) -> Command:
-        # GETRANGE, because GET would send us all of it, however large: one byte too many tells the same.
-        return Command(("GETRANGE", name, 0, self._max_value))
-
     def _value(self, call: _Call) -> bytes | None:
         if call.replies is None or not isinstance(call.replies[0], bytes):
             return None
@@ -332,39 +401,26 @@ class RedisTier:
         if self._is_out(call.shard):
             return call
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        if not await self._enter(deadline):
-            self._observer.failed(Kind.BUSY)
-            call.failure = Kind.BUSY
-            return call
-        if self._is_out(call.shard):
-            self._turns.release()
-            return call
         call.started = time.monotonic()
         waiter = loop.create_future()
         request = Request(key, commands, partial(self._ended, call, waiter), size)
         self._link.send(request)
-        timer = loop.call_at(deadline, loop.call_soon, self._expired, call, waiter, request)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
+        self._waiting.append((loop.time() + self._timeout, call, waiter, request))
+        self._watch()
+        await waiter
         return call
+
+    def _watch(self) -> None:
+        if self._timer is None and self._waiting:
+            loop = asyncio.get_running_loop()
+            # Two turns of the loop after the time: where it stood still, answers that have arrived go first, and uvloop
+            # reads after the first turn.
+            self._timer = loop.call_at(self._waiting[0][0], loop.call_soon, loop.call_soon, self._expire)
 
     def _is_out(self, shard: str) -> bool:
         return self._prober is None or self._shard(shard).breaker.is_open
 
-    async def _enter(self, deadline: float) -> bool:
-        if not self._turns.locked():
-            return await self._turns.acquire()
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._turns.acquire()
-        except TimeoutError:
-            return False
-
     def _ended(self, call: _Call, waiter: asyncio.Future[None], outcome: list[Reply] | Exception) -> None:
-        self._turns.release()
         # Too late to be used is too late to be praised, and was blamed already.
         if call.failure is not None:
             return
@@ -376,14 +432,21 @@ class RedisTier:
         # The caller may have been cancelled.
         if not waiter.done():
             waiter.set_result(None)
+        waiting = self._waiting
+        while waiting and waiting[0][2].done():
+            waiting.popleft()
 
-    def _expired(self, call: _Call, waiter: asyncio.Future[None], request: Request) -> None:
-        # One turn of the loop after the timer: where the loop stood still, answers that have arrived go first.
-        if waiter.done():
-            return
-        request.is_dropped = True
-        self._failed(call, Kind.TIMEOUT)
-        waiter.set_result(None)
+    def _expire(self) -> None:
+        self._timer = None
+        now, waiting = asyncio.get_running_loop().time(), self._waiting
+        while waiting and (waiting[0][2].done() or waiting[0][0] <= now):
+            _, call, waiter, request = waiting.popleft()
+            if not waiter.done():
+                request.is_dropped = True
+                # Not sent, because so many others were under way?
+                self._failed(call, Kind.TIMEOUT if request.sent_at else Kind.BUSY)
+                waiter.set_result(None)
+        self._watch()
 
     def _answered(self, call: _Call, replies: list[Reply]) -> None:
         call.replies = replies
@@ -515,30 +578,8 @@ def _told(call: _Call) -> Any:
     return call.replies[0]
 
 
-# Milliseconds and a sequence number, each of at most 64 bits.
-_STREAM_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}\Z")
-
-
-def _stream_id(raw: Any) -> str:
-    if not isinstance(raw, bytes) or not _STREAM_ID.match(raw):
-        raise RedisDown(Kind.PROTOCOL)
-    return raw.decode()
-
-
-def _records_of_one(reply: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """The records of the only stream that was asked for."""
+def _read(meaning: Callable[[Any], T], reply: Any) -> T:
     try:
-        return _records(reply[0][1]) if reply else []
-    except (TypeError, LookupError) as error:
-        raise RedisDown(Kind.PROTOCOL) from error
-
-
-def _records(reply: Iterable[Any]) -> list[tuple[str, dict[bytes, bytes]]]:
-    """A stream's records, as RESP2 lists them: [[id, [field, value, ..]], ..]."""
-    try:
-        return [
-            (_stream_id(record_id), dict(zip(parts[::2], parts[1::2], strict=True)))
-            for record_id, parts in reply
-        ]
-    except (TypeError, ValueError, AttributeError) as error:
+        return meaning(reply)
+    except Absurd as error:
         raise RedisDown(Kind.PROTOCOL) from error

@@ -1,31 +1,45 @@
 """Memory, then Redis, as one store that knows about purges and variants."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from heapq import heappush, heappushpop
+from math import inf
 from typing import Protocol
 
 import msgspec
 
 from proxy import settings
-from proxy.policy.freshness import Times
+from proxy.policy.freshness import MAX_SKEW_S, Times, may_be_due_from
 from proxy.policy.key import variant
 from proxy.policy.purges import GOOD, Purges, Standing
 from proxy.policy.routes import Route
 from proxy.store.entry import Damaged, Entry, decode, encode
 from proxy.store.memory import Memory
-from proxy.store.shared import SharedTier
+from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
+
+# A popular answer is one that so many have come for: the rest are not worth a request ahead of time.
+_HOT = 10
+# Until the log has come as far here as elsewhere; all of them take as long as Redis may.
+_LOOKS = 20
+# So many entries are looked at before requests get their turn again: about 0.2 ms.
+_AT_ONCE = 1000
 
 
 class Copy:
     """An entry in memory. What is mutable about it is only how far it has been checked against purges."""
 
-    __slots__ = ("crowded", "entry", "epoch", "since", "standing", "until", "variants")
+    __slots__ = ("crowded", "due_from", "entry", "epoch", "hits", "since", "standing", "until", "variants")
 
     def __init__(self, entry: Entry, *, since: float, until: float) -> None:
         self.entry = entry
         self.since = since
         self.until = until
+        self.hits = 0
+        """Requests that came for it: of late, since it was last stored anew."""
+        self.due_from = may_be_due_from(entry.times())
+        """From when on it may be refreshed ahead of time (Unix seconds)."""
         self.epoch = -1
         self.standing: Standing = GOOD
         self.variants: dict[str, None] | None = None
@@ -40,6 +54,8 @@ class Found:
 
     entry: Entry
     soft_purged: float = 0.0
+    every_s: float = inf
+    """Where it may be refreshed ahead of time: seconds from one request for it to the next."""
 
     @property
     def times(self) -> Times:
@@ -51,8 +67,14 @@ class Log(Protocol):
     """The purge log, as far as the store needs it."""
 
     purges: Purges
-    readable: bool
-    """Whether all purges up to now are known here."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether all purges up to now are known here."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether this process may have slept through purges, so that not even its own memory is to be trusted."""
 
 
 class Tiers:
@@ -80,7 +102,13 @@ class Tiers:
         copy = self._good_copy(key, now)
         if copy is not None and copy.entry.vary:
             copy = self._good_copy(variant_key(key, copy.entry, fields), now)
-        return None if copy is None else Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
+        if copy is None:
+            return None
+        copy.hits += 1
+        if now < copy.due_from or copy.hits < _HOT:
+            return Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
+        every_s = (now - copy.since) / copy.hits
+        return Found(entry=copy.entry, soft_purged=copy.standing.soft_at, every_s=every_s)
 
     def own_key(self, key: str, fields: Fields) -> str:
         """The key of a request's own variant, if memory knows by what the answers under `key` vary; else nothing."""
@@ -99,7 +127,7 @@ class Tiers:
 
     def _good_copy(self, key: str, now: float) -> Copy | None:
         copy = self.memory.get(key)
-        if copy is None:
+        if copy is None or self._log.in_doubt:
             return None
         if copy.epoch != self._log.purges.epoch:
             copy.standing = self._log.purges.standing(copy.entry.concerned)
@@ -114,7 +142,10 @@ class Tiers:
     def remember(
         self, entry: Entry, route: Route, now: float, *, redis_left_s: float | None = None
     ) -> Copy | None:
-        """Keep a copy in memory: as long as it's good, or `max_age` where Redis has it too and can be asked again."""
+        """Keep a copy in memory: as long as it's good, or `max_age` where Redis has it too and can be asked again.
+
+        Returns what memory has of it then: something newer, if that is there already.
+        """
         if not route.settings.memory and not entry.is_signpost:
             return None
         until = entry.keep_until
@@ -123,14 +154,37 @@ class Tiers:
         if redis_left_s is not None:
             until = min(until, now + redis_left_s)
         copy = Copy(entry, since=now, until=until)
-        before = self.memory.get(entry.key) if entry.is_signpost else None
-        if before is not None and before.entry.vary == entry.vary:
+        before = self.memory.peek(entry.key)
+        if before is not None and self._is_newer(before, entry, now):
+            return before
+        if before is not None:
+            copy.hits = before.hits // 2
+        if before is not None and entry.is_signpost and before.entry.vary == entry.vary:
             # The same signpost, from Redis: what stands behind it here is still there.
             copy.variants, copy.crowded = before.variants, before.crowded
         self.memory.put(entry.key, copy, size=entry.size, until=until)
         return copy
 
+    def _is_newer(self, copy: Copy, entry: Entry, now: float) -> bool:
+        """Whether what memory has was asked for later, is good, and not from the future by a clock that was wrong."""
+        asked = copy.entry.asked
+        return (
+            entry.asked < asked < (now + MAX_SKEW_S) * 1e6
+            and now < copy.until
+            and not self._log.purges.standing(copy.entry.concerned).purged
+        )
+
+    def clock_jumped(self, by_s: float) -> None:
+        """The clock was set: what is remembered of when copies came goes along. What they say themselves stays."""
+        for _, copy in self.memory.items():  # noqa: PERF102 - it is no dict
+            copy.since += by_s
+            copy.until = min(copy.until + by_s, copy.entry.keep_until)
+
     # -- Redis --
+
+    def shares(self, route: Route) -> bool:
+        """Whether what one replica stores for this route the others can read, at this moment."""
+        return self._redis is not None and route.settings.redis and self._log.readable
 
     async def fetch(self, key: str, fields: Fields, route: Route, now: float) -> Found | None:
         """What Redis has for a request; it is remembered."""
@@ -142,8 +196,19 @@ class Tiers:
         return Found(entry=entry, soft_purged=self._log.purges.standing(entry.concerned).soft_at)
 
     async def _fetch(self, key: str, route: Route, now: float) -> Entry | None:
+        if not route.settings.redis:
+            return None
+        read = await self._read(key, now)
+        if read is None:
+            return None
+        entry, left_s = read
+        copy = self.remember(entry, route, now, redis_left_s=left_s)
+        return entry if copy is None else copy.entry
+
+    async def _read(self, key: str, now: float) -> tuple[Entry, float] | None:
+        """What Redis has under a key, if it is good, and the seconds that it will keep it."""
         # Before the log is read to its end, Redis may hold what has been purged.
-        if self._redis is None or not route.settings.redis or not self._log.readable:
+        if self._redis is None or not self._log.readable or self._log.in_doubt:
             return None
         raw = await self._redis.get_with_ttl(key)
         if raw is None:
@@ -154,29 +219,67 @@ class Tiers:
         except Damaged as error:
             self._damaged(str(error))
             return None
-        if now >= entry.keep_until or self._log.purges.standing(entry.concerned).purged:
+        if now >= entry.keep_until or not await self._has_read(entry.born):
             return None
-        self.remember(entry, route, now, redis_left_s=left_s)
-        return entry
+        return None if self._log.purges.standing(entry.concerned).purged else (entry, left_s)
+
+    async def _has_read(self, born: int) -> bool:
+        """Whether the log is read as far here as the replica had read it that asked for an entry.
+
+        Another one may be milliseconds ahead. Where it is more, its log was lost, and new purges have the numbers of old ones.
+        """
+        for _ in range(_LOOKS):
+            if born <= self._log.purges.last:
+                return True
+            await asyncio.sleep(self.redis_limits.timeout / _LOOKS)
+        return False
+
+    # -- the hottest --
+
+    async def hottest(self, count: int) -> list[str]:
+        """The keys of what memory is asked for most, hottest first. Lets requests go on in between."""
+        best: list[tuple[int, str]] = []
+        for number, (key, copy) in enumerate(self.memory.items()):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+            if copy.hits and not copy.entry.is_signpost and copy.entry.status != 206:
+                (heappush if len(best) < count else heappushpop)(best, (copy.hits, key))
+        return [key for _, key in sorted(best, reverse=True)]
+
+    async def take_in(self, key: str, routes: Mapping[str, Route], now: float) -> bool:
+        """Fill memory with what Redis has under a key that is not being asked for. False if that is nothing of use."""
+        read = await self._read(key, now)
+        if read is None:
+            return False
+        entry, left_s = read
+        route = routes.get(entry.route)
+        # Of a route that has changed since, nobody would ever find it.
+        if route is None or not route.settings.memory or not key.startswith(f"e:{route.namespace}:"):
+            return False
+        return self.remember(entry, route, now, redis_left_s=left_s) is not None
 
     # -- both --
 
-    async def store(self, entry: Entry, base_key: str, route: Route, now: float) -> None:
-        """Keep an entry in Redis as well. `base_key` is the key before its Vary was known."""
+    async def store(self, entry: Entry, base_key: str, route: Route, now: float) -> bool:
+        """Keep an entry in Redis as well, and tell whether it is there. `base_key` is the key before its Vary was known."""
         if self._redis is None or not route.settings.redis:
-            return
+            return False
         ttl_s = entry.keep_until - now
         if entry.key != base_key:
             if self._crowded(base_key):
-                return
-            await self._share(signpost(entry, base_key), ttl_s)
-        await self._share(entry, ttl_s)
+                return False
+            await self._share(self._redis, signpost(entry, base_key), ttl_s)
+        put = await self._share(self._redis, entry, ttl_s)
+        if put is Put.NEWER and self.holds(entry):
+            # Another replica asked later and stored sooner: the next to ask here gets that.
+            self.memory.pop(entry.key)
+        return put is not Put.FAILED
 
-    async def _share(self, entry: Entry, ttl_s: float) -> None:
-        assert self._redis is not None  # noqa: S101 - the caller checked
+    async def _share(self, redis: SharedTier, entry: Entry, ttl_s: float) -> Put:
         data = encode(entry, compress_above=self.redis_limits.compress_above)
-        if len(data) <= self.redis_limits.max_value:
-            await self._redis.put(entry.key, data, ttl_s)
+        if len(data) > self.redis_limits.max_value:
+            return Put.FAILED
+        return await redis.put(entry.key, data, ttl_s, asked=entry.asked)
 
     def forget(self, entry: Entry) -> None:
         """Drop an entry from memory."""
@@ -238,6 +341,7 @@ def signpost(entry: Entry, base_key: str) -> Entry:
         etag=b"",
         last_modified=b"",
         generated=entry.generated,
+        asked=entry.asked,
         fresh_until=entry.fresh_until,
         revalidate_s=0.0,
         error_s=0.0,

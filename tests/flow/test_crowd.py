@@ -46,7 +46,9 @@ async def test_a_thousand_clients_at_once_cost_redis_and_the_api_one_request(
         answers, _ = await crowd(proxy, api)
 
         assert (answers, api.count("/events")) == ({(200, BODY)}, 1)
-        assert await proxy.metric("crowdgate_redis_seconds_count", op="get") == 1
+        # One of them at the start, for what is hot elsewhere.
+        assert await proxy.metric("crowdgate_redis_seconds_count", op="get") == 2
+        assert await proxy.metric("crowdgate_redis_seconds_count", op="claim") == 1
 
 
 async def test_nobody_gets_the_variant_that_another_asked_for(api: Origin) -> None:

@@ -178,7 +178,8 @@ async def test_bytes_that_are_no_entry_are_a_miss_that_is_counted_and_overwritte
         assert redis_server.command("PTTL", key) > 50_000
         counted = await b.metric("crowdgate_damaged_entries_total")
         counted += await b.metric("crowdgate_redis_errors_total", kind="wrongtype") - failures
-        assert counted == (0 if damage[1] == b"" else 1)
+        # It is looked at once more when the lease is won.
+        assert counted == (0 if damage[1] == b"" else 2)
 
 
 async def test_an_entry_of_another_key_is_not_served(api: Origin, redis_server: servers.Server) -> None:
@@ -191,7 +192,7 @@ async def test_an_entry_of_another_key_is_not_served(api: Origin, redis_server: 
         redis_server.command("COPY", seven, eight, "REPLACE")
 
         assert (await fetch(b.port, "/events/8")).body == b"3"
-        assert await b.metric("crowdgate_damaged_entries_total", kind="key") == 1
+        assert await b.metric("crowdgate_damaged_entries_total", kind="key") == 2
 
 
 async def test_a_copy_in_memory_lives_for_max_age_at_most(api: Origin, redis_server: servers.Server) -> None:

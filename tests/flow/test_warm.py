@@ -114,3 +114,32 @@ async def test_an_operator_warms_again(api: Origin) -> None:
 
         assert (warmed.status, json.loads(warmed.body)) == (200, {"warmed": {"system_configuration": "ok"}})
         assert (await fetch(proxy.port, "/configuration")).body == b"2"
+
+
+async def test_a_resource_that_was_purged_is_fetched_again_before_anybody_asks(api: Origin) -> None:
+    api.on("/configuration", numbered())
+    async with running(config(api, required=True)) as proxy:
+        purge = json.dumps({"urls": [RESOURCES["system_configuration"]]}).encode()
+        assert (await proxy.asked("/api/purge", method="POST", body=purge)).status == 200
+        await api.came("/configuration", count=2)
+        await proxy.until("crowdgate_warm_total", len(RESOURCES) + 1, result="ok")
+
+        answer = await fetch(proxy.port, "/configuration")
+        assert (answer.body, answer.cache.endswith("detail=memory")) == (b"2", True)
+        # None of the others was.
+        assert len(api.asked) == len(RESOURCES) + 1
+
+
+async def test_a_storm_of_purges_costs_the_api_a_few_fetches_a_second(
+    api: Origin, redis_server: servers.Server
+) -> None:
+    text = config(api, required=True, more=f"redis: {{url: '{redis_server.url}'}}")
+    async with running(text) as proxy:
+        purge = json.dumps({"patterns": ["/conf*"]}).encode()
+        began = time.monotonic()
+        for _ in range(200):
+            assert (await proxy.asked("/api/purge", method="POST", body=purge)).status == 200
+        await asyncio.sleep(0.3)
+        took = time.monotonic() - began
+
+        assert 1 < api.count("/configuration") <= 3 + took / 0.2

@@ -47,7 +47,7 @@ from proxy.policy.tags import response_tags, too_many
 from proxy.policy.targeted import strings, targeted
 from proxy.policy.validators import Condition, entity_tags, evaluate
 from proxy.policy.writes import purged_by, purged_by_answer
-from proxy.store.entry import Damaged, Entry, decode, encode
+from proxy.store.entry import ASKED_AT, Damaged, Entry, decode, encode
 from proxy.store.lanes import ERRORS, Command, exchange
 from proxy.store.links import ClusterLink
 from proxy.store.tiers import variant_key
@@ -478,7 +478,7 @@ _ENTRY = Entry(
     body=b'{"events": []}' * 40,
 )
 _SOUND = encode(_ENTRY, compress_above=64)
-_HEAD_AT = 12
+_HEAD_AT = 28
 
 
 def entry(data: bytes) -> None:
@@ -503,7 +503,7 @@ def entry(data: bytes) -> None:
 
 
 def _sealed(head: bytes, body: bytes, flags: int) -> bytes:
-    prefix = _SOUND[:3] + struct.pack(">BI", flags, len(head))
+    prefix = _SOUND[:3] + struct.pack(">BI", flags, len(head)) + _SOUND[ASKED_AT]
     return prefix + struct.pack(">I", crc32(head + body, crc32(prefix))) + head + body
 
 

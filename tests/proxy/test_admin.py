@@ -128,8 +128,9 @@ async def test_many_entries_are_counted_in_turns(here: Live) -> None:
 
 async def test_what_was_purged_is_listed_no_more(here: Live) -> None:
     await here.get("/api/events")
-    await post(here, "/api/purge", {"tags": ["event:1"]})
-    assert ["/api/events"] == await listed(here)
+    await here.get("/api/events/2")
+    await post(here, "/api/purge", {"tags": ["event:2"]})
+    assert ["/api/events", "/api/events/1"] == sorted(await listed(here))
 
 
 async def test_bytes_that_are_no_utf8_are_shown_all_the_same(here: Live) -> None:
@@ -203,10 +204,14 @@ async def test_a_purge_by_tag_holds_when_it_is_answered(here: Live) -> None:
         "purged": 1,
         "soft": False,
         "shared": False,
-        "waited": "this replica",
+        "waited": True,
+        "replicas": 1,
+        "missing": [],
         "note": "no Redis: other replicas, if there are any, keep what they have",
     }
-    assert (200, expected) == (answer.status, parsed(answer))
+    done = parsed(answer)
+    assert 0 <= done.pop("seconds") < 1
+    assert (200, expected) == (answer.status, done)
     assert ("fwd=uri-miss", "hit", "fwd=uri-miss") == tuple(
         cache.split(";")[0] for cache in (*before, (await here.get("/api/events")).cache)
     )
@@ -216,7 +221,20 @@ async def test_a_purge_by_tag_holds_when_it_is_answered(here: Live) -> None:
 async def test_a_purge_that_others_will_see_says_so(tmp_path: Path) -> None:
     async with live(tmp_path, "redis: {mode: embedded}\n") as here:
         done = parsed(await post(here, "/api/purge", {"tags": ["events"]}))
+        waited = parsed(
+            await post(here, "/api/purge", {"tags": ["events"], "wait": True, "wait_timeout": "9s"})
+        )
     assert done == {"purged": 1, "soft": False, "shared": True, "waited": None}
+    assert (waited["waited"], waited["replicas"], waited["missing"]) == (True, 1, [])
+
+
+async def test_a_purge_that_is_waited_for_in_vain_says_so(tmp_path: Path) -> None:
+    async with live(tmp_path, "redis: {url: 'redis://127.0.0.1:1'}\n") as here:
+        body = {"tags": ["events"], "wait": True, "wait_timeout": "100ms"}
+        answer = await post(here, "/api/purge", body)
+        done = parsed(answer)
+    assert (202, False, False) == (answer.status, done["shared"], done["waited"])
+    assert 0.1 <= done["seconds"] < 2
 
 
 async def test_a_purge_that_others_will_see_later_says_so_too(tmp_path: Path) -> None:

@@ -24,13 +24,25 @@ def refusal(body: object) -> str:
         (b"", 'nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes'),
         ({"tags": []}, 'nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes'),
         ({"url": ["/a"]}, "unknown field `url`; did you mean urls?"),
-        ({"xyz": 1}, "unknown field `xyz`; there are: patterns, routes, soft, tags, urls, wait"),
+        (
+            {"xyz": 1},
+            "unknown field `xyz`; there are: patterns, routes, soft, tags, urls, wait, wait_timeout",
+        ),
         ({"tags": "events"}, 'tags must be a list of strings, such as {"tags": ["…"]}'),
         ({"tags": [1]}, 'tags must be a list of strings, such as {"tags": ["…"]}'),
         ({"tags": ["a", ""]}, "tags[1] must not be empty"),
         ({"tags": ["a" * 9000]}, "tags[0] is longer than 8190 characters"),
         ({"tags": ["a"], "soft": "yes"}, "soft must be true or false"),
         ({"tags": ["a"], "wait": 1}, "wait must be true or false"),
+        (
+            {"tags": ["a"], "wait": True, "wait_timeout": "2m"},
+            "wait_timeout must be a duration of at most 60s, such as `5s` or `500ms`",
+        ),
+        (
+            {"tags": ["a"], "wait": True, "wait_timeout": 5},
+            "wait_timeout must be a duration of at most 60s, such as `5s` or `500ms`",
+        ),
+        ({"tags": ["a"], "wait_timeout": "5s"}, "wait_timeout has no use without wait: true"),
         ({"urls": ["events"]}, "urls[0] must be a path with its query, such as `/api/events?page=2`"),
         (
             {"urls": ["http://a/b"]},
@@ -45,7 +57,10 @@ def refusal(body: object) -> str:
         ({"patterns": ["a*"]}, "patterns[0] must begin with `/` or `*`, such as `/api/events*`"),
         ({"routes": ["evnts"]}, "routes[0]: there is no route `evnts`; did you mean events?"),
         ({"routes": ["zzz"]}, "routes[0]: there is no route `zzz`; there are: event, events"),
-        (["events"], "the body must be a JSON object with patterns, routes, soft, tags, urls, wait"),
+        (
+            ["events"],
+            "the body must be a JSON object with patterns, routes, soft, tags, urls, wait, wait_timeout",
+        ),
         (b"[", "the body is not JSON: Input data was truncated"),
         (b"[" * 100_000, "the body is nested too deep"),
         (b"\xff", "the body is not JSON: JSON is malformed: invalid character (byte 0)"),
@@ -53,6 +68,14 @@ def refusal(body: object) -> str:
 )
 def test_each_mistake_is_one_sentence(body: object, expected: str) -> None:
     assert expected == refusal(body)
+
+
+@pytest.mark.parametrize(
+    ("more", "wait_s"),
+    [({"wait": True}, 5.0), ({"wait": True, "wait_timeout": "500ms"}, 0.5), ({"wait": False}, None)],
+)
+def test_it_is_waited_for_as_long_as_is_asked(more: dict[str, object], wait_s: float | None) -> None:
+    assert purge_asked(json.dumps({"tags": ["a"], **more}).encode(), ROUTES).wait_s == wait_s
 
 
 def test_all_kinds_are_read_and_doubles_are_dropped() -> None:
@@ -65,7 +88,7 @@ def test_all_kinds_are_read_and_doubles_are_dropped() -> None:
         "wait": None,
     }
     names = ((Kind.TAG, "a"), (Kind.URL, "/a?b"), (Kind.PATTERN, "*"), (Kind.ROUTE, "event"))
-    assert PurgeAsked(names=names, soft=True, wait=False) == purge_asked(json.dumps(body).encode(), ROUTES)
+    assert PurgeAsked(names=names, soft=True, wait_s=None) == purge_asked(json.dumps(body).encode(), ROUTES)
 
 
 @given(st.binary(max_size=200))

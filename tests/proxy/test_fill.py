@@ -13,6 +13,7 @@ from proxy.policy.freshness import ANYTHING
 from proxy.policy.key import key_of
 from proxy.policy.routes import prepare
 from proxy.policy.storable import Asked, Lifetime
+from proxy.store.entry import Got
 from proxy.store.tiers import Found
 from proxy.upstream import Exchange
 from proxy.wire.fields import Fields
@@ -27,6 +28,7 @@ LIFETIME = Lifetime(
     keep_until=NOW + 62,
     explicit=True,
 )
+GOT = Got(born=7, asked=int(NOW * 1e6), took_s=0.25)
 FIELDS: Fields = ((b"Host", b"a"), (b"Accept-Language", b"de"))
 VIA = (b"Via", b"1.1 crowdgate")
 HEAD = b'HTTP/1.1 200 Fine\r\nx-Odd: 1\r\nAge: 5\r\nETag: "a"\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Hop: 2'
@@ -59,7 +61,7 @@ def fill(*, hostless: bool = False, fields: Fields = FIELDS) -> Fill:
 
 def entry_of(head: bytes, body: bytes = b"body", **more: Any) -> Any:
     parsed = parse_head(head, method="GET")
-    return make_entry(fill(**more), parsed, body, LIFETIME, born=7, now=NOW)
+    return make_entry(fill(**more), parsed, body, LIFETIME, got=GOT, now=NOW)
 
 
 def test_an_entry_is_the_answer_less_this_hop_dated_and_measured() -> None:
@@ -70,7 +72,8 @@ def test_an_entry_is_the_answer_less_this_hop_dated_and_measured() -> None:
     )
     assert (entry.status, entry.reason, entry.etag, entry.body) == (200, b"Fine", b'"a"', b"body")
     assert (entry.key, entry.route, entry.url) == (fill().text, "events", "/events?b=1&a=2")
-    assert (entry.tags, entry.born, entry.generated, entry.vary) == (("own",), 7, NOW - 5, ())
+    assert (entry.tags, entry.generated, entry.vary) == (("own",), NOW - 5, ())
+    assert (entry.born, entry.asked, entry.took_s) == (GOT.born, GOT.asked, GOT.took_s)
 
 
 def test_what_the_api_dated_and_measured_is_left_alone() -> None:

@@ -10,6 +10,7 @@ import pytest
 from proxy import settings
 from proxy.config import Config, hostless_urls
 from proxy.handler import Handler
+from proxy.leases import Leases
 from proxy.messages import Answer, Incoming
 from proxy.metrics import Metrics
 from proxy.policy.purges import Kind
@@ -60,7 +61,10 @@ class Core:
         memory: Memory[Copy] = Memory(max_bytes=2**20, max_object_bytes=2**20)
         self.log = PurgeLog(None, metrics, self.tasks)
         tiers = Tiers(memory, None, self.log, lambda _: None)
-        self.handler = Handler(config, tiers, self.log, tasks=self.tasks, clock=lambda: self.now)
+        leases = Leases(None, metrics, self.tasks)
+        self.handler = Handler(
+            config, tiers, self.log, leases, metrics, tasks=self.tasks, clock=lambda: self.now
+        )
 
     async def answer(self, target: str, *fields: tuple[bytes, bytes], **more: Any) -> Answer:
         return await self.handler.answer(incoming(target, *fields, **more))
@@ -69,7 +73,8 @@ class Core:
         return await read(await self.answer(target, *fields, **more))
 
     async def warm(self, target: str, *, forced: bool = False) -> tuple[str, float | None]:
-        return await self.handler.warm(incoming(target), forced=forced)
+        warmed = await self.handler.warm(incoming(target), forced=forced)
+        return warmed.result, warmed.fresh_s
 
     def purged(self, tag: str) -> bool:
         return (Kind.TAG, tag) in self.log.purges._hard
@@ -233,6 +238,53 @@ async def test_a_warm_resource_for_any_host_is_asked_under_the_api_s_own_name(
     bodies = [await core.body("/kept/warm"), await core.body("/kept/warm?", (b"Host", b"b"))]
 
     assert (bodies[0], api.asked[0].get("host")) == (b"1", f"127.0.0.1:{api.port}")
+
+
+# --- ahead of expiry ---
+
+
+async def hits(core: Core, count: int, seconds: float) -> list[bytes]:
+    """What so many requests get, evenly over so long."""
+    bodies = []
+    for _ in range(count):
+        core.now += seconds / count
+        bodies.append(await core.body("/kept/a"))
+        await asyncio.sleep(0)
+    return bodies
+
+
+async def test_something_popular_is_refreshed_before_it_expires_and_nobody_waits(
+    api: Origin, core: Core
+) -> None:
+    api.on("/", numbered())
+    await core.body("/kept/a")
+    # Fifty a second: one of them is chosen in time.
+    bodies = await hits(core, 3000, 59.9)
+    await api.came("/kept/a", count=2)
+    async with asyncio.timeout(5):
+        while await core.body("/kept/a") != b"2":
+            await asyncio.sleep(0.005)
+
+    assert (set(bodies) <= {b"1", b"2"}, api.count("/kept/a")) == (True, 2)
+
+
+async def test_what_hardly_anybody_wants_is_left_to_expire(api: Origin, core: Core) -> None:
+    api.on("/", numbered())
+    await core.body("/kept/a")
+    await hits(core, 9, 59.9)
+
+    assert api.count("/kept/a") == 1
+
+
+async def test_a_refresh_ahead_of_time_that_fails_takes_nothing_from_anybody(api: Origin, core: Core) -> None:
+    api.on("/", numbered())
+    await core.body("/kept/a")
+    await hits(core, 100, 20.0)
+    api.on("/", ok(status="500 Ill"))
+    bodies = await hits(core, 3000, 39.8)
+    await api.came("/kept/a", count=2)
+
+    assert set(bodies) == {b"1"}
 
 
 # --- warming ---

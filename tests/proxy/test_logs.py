@@ -1,9 +1,13 @@
-import io
 import json
 import logging
+import os
 import re
+import select
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -97,21 +101,72 @@ def test_libraries_are_heard_only_when_it_matters(capfd: pytest.CaptureFixture[s
     assert [json.loads(line)["event"] for line in lines(capfd)] == ["never retrieved x"]
 
 
-class Full(io.RawIOBase):
-    def write(self, _: object) -> int:
-        raise OSError("no space left")
+@contextmanager
+def standard_error(fd: int) -> Iterator[None]:
+    """Another file in its place."""
+    before = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
-@pytest.mark.parametrize("closed", [True, False], ids=["closed", "full"])
-def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
-    broken = io.TextIOWrapper(Full() if not closed else io.BytesIO(), write_through=True)  # type: ignore[type-var]
+def written() -> list[bool]:
+    """Whether lines are: a short one, one as long as a trace, one of the access log."""
     logs.configure(level="info", form="json")
-    monkeypatch.setattr(sys, "stderr", broken)
-    if closed:
-        broken.close()
     log.info("event")
-    AccessLog().write({"event": "request"})
-    monkeypatch.undo()
+    return [logs.write(b"x" * 100_000), AccessLog().write({"event": "request"})]
+
+
+def test_a_disk_that_is_full_stops_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with Path("/dev/full").open("wb") as full, standard_error(full.fileno()):
+        results = written()
+
+    assert results == [False, False]
+
+
+def test_a_pipe_whose_reader_has_stopped_delays_nothing_and_is_written_to_when_it_goes_on(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    reader, writer = os.pipe()
+    with standard_error(writer):
+        began = time.monotonic()
+        stopped = [AccessLog().write({"event": "request"}) for _ in range(10_000)]
+        took = time.monotonic() - began
+        while select.select([reader], [], [], 0)[0]:
+            os.read(reader, 65536)
+        again = AccessLog().write({"event": "request"})
+        line = os.read(reader, 65536)
+    for end in (reader, writer):
+        os.close(end)
+
+    assert (stopped[0], stopped[-1], took < 1) == (True, False, True)
+    assert (again, line) == (True, b'{"event":"request"}\n')
+
+
+def test_a_pipe_without_a_reader_stops_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with standard_error(writer):
+        results = written()
+    os.close(writer)
+
+    assert results == [False, False]
+
+
+def test_a_long_line_is_written_whole(capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = [4095, 4096, 4097, 20_000]
+    assert all(logs.write(b"x" * size) for size in sizes)
+
+    assert [len(line) for line in lines(capfd)] == sizes
+
+
+def test_standard_error_that_was_closed_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stderr__", None)
+
+    assert written() == [False, False]
 
 
 def test_the_access_log_is_written_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,12 @@
 """Whole warming is in tests/flow/test_warm.py; here: how often, what is asked, and how failures end."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 
 from proxy import metrics, settings
-from proxy.handler import Handler
+from proxy.handler import Handler, Warmed
 from proxy.messages import Incoming
 from proxy.metrics import Metrics
 from proxy.warm import Warmer, _pause
@@ -17,20 +16,33 @@ from tests.log_lines import capture_logs
 class Fetches:
     """A handler that answers as it is told and remembers what it was asked."""
 
-    def __init__(self, *results: tuple[str, float | None] | float) -> None:
-        self.results: Sequence[tuple[str, float | None] | float] = results
-        self.asked: list[tuple[Incoming, bool]] = []
+    def __init__(self, *results: Warmed | float, max_age: float | None = None) -> None:
+        self.results = results
+        self.asked: list[tuple[Incoming, dict[str, Any]]] = []
+        self.is_there = True
         self.config: Any = self
         self.upstream: Any = self
         self.authority = b"api:80"
+        self.settings = settings.Settings(
+            upstream=settings.Upstream(url="http://api"),
+            memory=settings.Memory(max_age=max_age or 60.0),
+            redis=None if max_age is None else settings.Redis(),
+            warm=(resource(),),
+        )
 
-    async def warm(self, incoming: Incoming, *, forced: bool) -> tuple[str, float | None]:
+    def is_warm(self, _incoming: Incoming) -> bool:
+        return self.is_there
+
+    async def warm(self, incoming: Incoming, **how: Any) -> Warmed:
         result = self.results[min(len(self.asked), len(self.results) - 1)]
-        self.asked.append((incoming, forced))
+        self.asked.append((incoming, how))
         if isinstance(result, float):
             await asyncio.sleep(result)
-            return "ok", None
+            return Warmed(result="ok")
         return result
+
+
+OK = Warmed(result="ok", asked=7, fresh_s=60.0)
 
 
 def warmer(fetches: Fetches) -> tuple[Warmer, Metrics]:
@@ -53,11 +65,11 @@ async def test_all_are_fetched_side_by_side_and_each_has_its_result() -> None:
         results = await warm.warm([resource(name) for name in "abcd"], forced=True)
 
     assert results == dict.fromkeys("abcd", "ok")
-    assert (warmed(counted, "ok"), [forced for _, forced in fetches.asked]) == (4, [True] * 4)
+    assert (warmed(counted, "ok"), [how for _, how in fetches.asked]) == (4, [{"forced": True}] * 4)
 
 
 async def test_one_that_fails_or_hangs_is_told_and_logged() -> None:
-    warm, counted = warmer(Fetches(("the API failed", None), 10.0, ("ok", 60.0)))
+    warm, counted = warmer(Fetches(Warmed(result="the API failed"), 10.0, OK))
     with capture_logs() as lines:
         results = await warm.warm([resource("a"), resource("b", timeout=0.02), resource("c")], forced=False)
 
@@ -70,7 +82,7 @@ async def test_one_that_fails_or_hangs_is_told_and_logged() -> None:
 
 
 async def test_what_is_asked_is_what_the_resource_says() -> None:
-    fetches = Fetches(("ok", 60.0))
+    fetches = Fetches(OK)
     warm, _ = warmer(fetches)
     await warm.warm([resource(), resource(host="a.test", headers={"Authorization": "x"})], forced=False)
 
@@ -80,29 +92,70 @@ async def test_what_is_asked_is_what_the_resource_says() -> None:
     ]
 
 
+def ok(fresh_s: float | None, age_s: float = 0.0, took_s: float = 0.01) -> Warmed:
+    return Warmed(result="ok", asked=7, fresh_s=fresh_s, age_s=age_s, took_s=took_s)
+
+
 @pytest.mark.parametrize(
-    ("every", "result", "fresh_s", "least", "most"),
+    ("every", "warmed", "least", "most"),
     [
-        pytest.param(None, "ok", 100.0, 72.0, 80.0, id="ahead of its expiry"),
-        pytest.param(None, "ok", None, 43.2, 48.0, id="nothing known"),
-        pytest.param(20.0, "ok", 100.0, 18.0, 20.0, id="as often as it says"),
-        pytest.param(0.1, "ok", 100.0, 1.0, 1.0, id="never more than once a second"),
-        pytest.param(20.0, "no", None, 5.0, 5.0, id="soon again after a failure"),
+        pytest.param(None, ok(100.0), 85.5, 90.0, id="ahead of its expiry"),
+        pytest.param(None, ok(60.0, age_s=40.0), 45.5, 50.0, id="another replica's, counted from its fetch"),
+        pytest.param(None, ok(10.0, took_s=1.5), 5.225, 5.5, id="earlier where the API is slow"),
+        pytest.param(None, ok(10.0, took_s=9.0), 4.75, 5.0, id="never in the first half of a life"),
+        pytest.param(None, ok(1.0, age_s=99.0), 0.1, 0.1, id="at once where it is due"),
+        pytest.param(None, ok(None), 57.0, 60.0, id="nothing known"),
+        pytest.param(None, ok(0.0), 57.0, 60.0, id="never fresh"),
+        pytest.param(20.0, ok(100.0), 19.0, 20.0, id="as often as it says"),
+        pytest.param(20.0, ok(100.0, age_s=15.0), 4.0, 5.0, id="as often as it says, counted from its fetch"),
+        pytest.param(20.0, Warmed(result="no"), 5.0, 5.0, id="soon again after a failure"),
     ],
 )
 def test_it_is_refreshed_ahead_of_time(
-    every: float | None, result: str, fresh_s: float | None, least: float, most: float
+    every: float | None, warmed: Warmed, least: float, most: float
 ) -> None:
-    pauses = {_pause(resource(every=every), result, fresh_s) for _ in range(100)}
+    pauses = {round(_pause(resource(every=every), warmed), 9) for _ in range(100)}
 
     assert (min(pauses) >= least, max(pauses) <= most, len(pauses) > 1) == (True, True, least != most)
 
 
-async def test_keeping_it_warm_begins_with_what_is_there_and_then_asks_the_api() -> None:
-    fetches = Fetches(("ok", 60.0))
+async def kept(fetches: Fetches, seconds: float, **more: Any) -> list[dict[str, Any]]:
+    """How it was fetched in so many seconds of being kept warm."""
     warm, _ = warmer(fetches)
-    keeping = asyncio.ensure_future(warm.keep_warm(resource(every=0.1)))
-    await asyncio.sleep(1.15)
+    keeping = asyncio.ensure_future(warm.keep_warm(resource(**more)))
+    await asyncio.sleep(seconds)
     keeping.cancel()
+    return [how for _, how in fetches.asked]
 
-    assert [forced for _, forced in fetches.asked] == [False, True]
+
+async def test_keeping_it_warm_begins_with_what_is_there_and_then_wants_something_newer() -> None:
+    assert await kept(Fetches(OK), 0.35, every=0.2) == [{}, {"newer_than": 7}]
+
+
+async def test_memory_reads_it_again_before_it_lets_go_of_what_redis_has() -> None:
+    how = await kept(Fetches(OK, max_age=0.25), 0.5, every=10.0)
+
+    assert how == [{}, {"again": True}, {"again": True}]
+
+
+async def test_what_was_purged_is_fetched_again_and_what_was_not_is_left() -> None:
+    fetches = Fetches(OK)
+    warm, _ = warmer(fetches)
+    running = [
+        asyncio.ensure_future(warm.keep_warm(resource(every=60.0))),
+        asyncio.ensure_future(warm.watch()),
+    ]
+    await asyncio.sleep(0.02)
+    warm.heard()
+    await asyncio.sleep(0.02)
+    assert len(fetches.asked) == 1
+    fetches.is_there = False
+    for _ in range(100):
+        warm.heard()
+        await asyncio.sleep(0.01)
+    for task in running:
+        task.cancel()
+
+    # Once at the start, and five times a second while the storm lasts.
+    assert 4 <= len(fetches.asked) <= 8
+    assert [how for _, how in fetches.asked] == [{}] * len(fetches.asked)

@@ -1,11 +1,24 @@
+import random
 from dataclasses import replace
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proxy.policy.freshness import ANYTHING, Times, Use, Wanted, usable_on_error, use, wanted, why_asked
+from proxy.policy.freshness import (
+    ANYTHING,
+    MAX_SKEW_S,
+    Times,
+    Use,
+    Wanted,
+    is_due,
+    may_be_due_from,
+    usable_on_error,
+    use,
+    wanted,
+    why_asked,
+)
 
 
 def times(
@@ -199,5 +212,73 @@ INSTANTS = st.floats(0, 1000)
 def test_an_answer_never_gets_better_with_time(stored: Times, one: float, other: float) -> None:
     order = [Use.FRESH, Use.STALE, Use.REVALIDATE, Use.GONE]
     earlier, later = sorted((one, other))
+    assume(stored.generated <= earlier + MAX_SKEW_S)
 
     assert order.index(use(stored, ANYTHING, earlier)) <= order.index(use(stored, ANYTHING, later))
+
+
+# -- ahead of time --
+
+
+def due(now: float, *, took: float = 0.1, every: float = 0.01, chance: float = 0.5) -> bool:
+    """Whether it is, of an answer that was made at 40 and is fresh until 100."""
+    return is_due(times(), took_s=took, every_s=every, now=now, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("now", "how", "expected"),
+    [
+        pytest.param(99.95, {}, True, id="about to expire"),
+        pytest.param(99.0, {}, False, id="time enough for a quick API"),
+        pytest.param(99.0, {"took": 2.0}, True, id="no time for a slow one"),
+        pytest.param(99.0, {"chance": 0.001}, True, id="the rare one is chosen earlier"),
+        pytest.param(99.0, {"chance": 0.0}, True, id="the rarest, too"),
+        pytest.param(99.99, {"chance": 1.0}, False, id="the likeliest never"),
+        pytest.param(60.0, {"took": 500.0}, False, id="not in the first half of its life"),
+        pytest.param(70.0, {"took": 500.0}, True, id="from then on"),
+        pytest.param(99.99, {"every": 0.16}, False, id="hardly anybody wants it"),
+    ],
+)
+def test_it_is_refreshed_ahead_of_time(now: float, how: dict[str, float], expected: bool) -> None:
+    assert due(now, **how) is expected
+
+
+@pytest.mark.parametrize("rate", [10, 100, 1000], ids=str)
+@pytest.mark.parametrize("took", [0.001, 0.05, 0.5], ids=str)
+def test_something_popular_never_expires_under_load(rate: int, took: float) -> None:
+    """Twenty lives of a minute: each time somebody is chosen early enough for the API to answer before the end."""
+    chances = random.Random(rate)
+    late = 0
+    for _ in range(20):
+        chosen = next(
+            (
+                now
+                for now in (70 + tick / rate for tick in range(30 * rate))
+                if due(now, took=took, every=1 / rate, chance=chances.random())
+            ),
+            100.0,
+        )
+        late += chosen + took > 100
+
+    assert late == 0
+
+
+def test_it_is_never_due_before_it_may_be() -> None:
+    assert may_be_due_from(times()) == 70
+    assert not due(69.99, took=1e9, chance=0.0)
+
+
+@given(st.floats(0, 1000), st.floats(0, 1000), st.floats(1e-6, 100), st.floats(0, 1))
+def test_whatever_is_due_may_have_been(now: float, took: float, every: float, chance: float) -> None:
+    assert now >= may_be_due_from(times()) - 1e-9 or not due(now, took=took, every=every, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "expected"),
+    [(MAX_SKEW_S - 1, Use.FRESH), (MAX_SKEW_S + 1, Use.REVALIDATE)],
+    ids=["skew", "jump"],
+)
+def test_what_is_from_the_future_is_not_used_unasked(ahead_s: float, expected: Use) -> None:
+    stored = replace(times(fresh=2000, keep=3000), generated=100 + ahead_s)
+
+    assert (use(stored, ANYTHING, 100), usable_on_error(stored, ANYTHING, 100)) == (expected, True)

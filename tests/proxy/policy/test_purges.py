@@ -1,32 +1,37 @@
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from time import perf_counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.policy import purges
 from proxy.policy.purges import (
     GOOD,
+    MAX_AT,
     PURGED,
+    RECORDS_KEPT_S,
     Concerned,
     Glob,
     Kind,
     Purges,
     Record,
     Standing,
+    fields_of,
     from_fields,
     instant,
+    logged,
     next_id,
     record_id,
     stream_id,
     to_fields,
 )
 
-SECOND = 1000 << 20
+SECOND = 1000 << 22
 """A record's id grows by so much in a second."""
 
 
@@ -196,6 +201,94 @@ def test_the_oldest_purge_is_forgotten_first(two: None, kind: Kind) -> None:
     assert [PURGED, GOOD] == [log.standing(entry(born, url="/z", tags=())) for born in (19, 20)]
 
 
+KEPT = int(RECORDS_KEPT_S) * SECOND
+
+
+@pytest.mark.parametrize("kind", [pytest.param(T, id="names"), pytest.param(PATTERN, id="patterns")])
+@pytest.mark.parametrize("soft", [pytest.param(False, id="hard"), pytest.param(True, id="soft")])
+def test_a_purge_from_before_anything_that_is_kept_is_let_go_of(kind: Kind, *, soft: bool) -> None:
+    log = after(record(10, kind, "/x", soft=soft), record(KEPT + 10, kind, "/y", soft=soft))
+    kept = log.standing(entry(9, url="/x", tags=("/x",)))
+    log.apply(record(KEPT + 11, kind, "/y", soft=soft))
+
+    assert (kept == PURGED) != soft
+    assert [PURGED, GOOD] == [log.standing(entry(born, url="/z", tags=())) for born in (9, 10)]
+    assert 1 == len(log._hard) + len(log._soft) + len(log._patterns)
+
+
+def test_patterns_that_come_out_of_order_are_all_looked_at() -> None:
+    log = after(record(30, PATTERN, "/a*"), record(20, PATTERN, "/b*"), record(10, PATTERN, "/c*"))
+
+    assert [PURGED, PURGED, PURGED] == [
+        log.standing(entry(born, url=url)) for born, url in ((29, "/a"), (19, "/b"), (9, "/c"))
+    ]
+
+
+def test_many_records_at_once_are_one_epoch() -> None:
+    log = after()
+    log.apply(*(record(at, T, f"t{at}") for at in range(1, 100)))
+
+    assert (1, 99) == (log.epoch, log.last)
+
+
+def test_a_storm_of_purges_costs_little_each() -> None:
+    """A thousand a second, among as many patterns and names as there is room for."""
+    log = Purges()
+    storm = [record(at, (T, PATTERN)[at % 10 == 0], f"/x{at}*") for at in range(1, 120_000)]
+    began = perf_counter()
+    for one in storm:
+        log.apply(one)
+    applying = (perf_counter() - began) / len(storm)
+    old, new = entry(log._floor, url="/" + "y" * 100), entry(log.last - 10, url="/" + "y" * 100)
+    began = perf_counter()
+    for _ in range(100):
+        log.standing(old)
+    looking_at_old = (perf_counter() - began) / 100
+    began = perf_counter()
+    for _ in range(1000):
+        log.standing(new)
+    looking_at_new = (perf_counter() - began) / 1000
+
+    # 4 µs, 170 µs and 3 µs of a processor in fact.
+    assert (applying < 0.0003, looking_at_old < 0.005, looking_at_new < 0.0003) == (True, True, True)
+
+
+# -- afloat: applied here, and not numbered by the log --
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [pytest.param(T, "t", id="a name"), pytest.param(PATTERN, "/a*", id="a pattern")]
+)
+@pytest.mark.parametrize("soft", [pytest.param(False, id="hard"), pytest.param(True, id="soft")])
+def test_what_others_stored_since_is_purged_too_until_the_log_has_a_purge(
+    kind: Kind, value: str, *, soft: bool
+) -> None:
+    last = record_id("5-0")
+    made = Record(at=next_id(last, 0.0), kind=kind, value=value, soft=soft, made=7.0, by="me")
+    log = after(record(last, T, "other"), made)
+    log.hold(made)
+    own, others = entry(made.at), entry(record_id("6-0"))
+    log.apply(record(record_id("6-0"), T, "other"))
+    afloat = [log.standing(own), log.standing(others)]
+    log.numbered(replace(made, at=record_id("7-0"), by="somebody else"))
+    still = log.standing(others)
+    log.numbered(replace(made, at=record_id("7-0")))
+
+    purged = Standing(soft_at=7.0) if soft else PURGED
+    assert ([GOOD, purged], purged, GOOD) == (afloat, still, log.standing(others))
+
+
+def test_a_hard_purge_that_is_afloat_is_not_softened_by_a_soft_one_of_the_same_name() -> None:
+    at = record_id("5-0") + 1
+    hard, soft = (Record(at=at, kind=T, value="t", soft=is_soft, made=7.0) for is_soft in (False, True))
+    log = after(hard, soft)
+    log.hold(hard, soft)
+    log.saw(record_id("6-0"))
+    log.numbered(soft)
+
+    assert log.standing(entry(record_id("6-0"))) == PURGED
+
+
 # -- patterns --
 
 
@@ -256,17 +349,19 @@ def test_no_pattern_is_slow_on_a_url_of_8_kb(pattern: str) -> None:
     ("text", "expected"),
     [
         pytest.param("0-0", 0, id="zero"),
-        pytest.param("1-0", 1 << 20, id="a millisecond"),
-        pytest.param("1-3", (1 << 20) + 3, id="with a sequence number"),
-        pytest.param("1", 1 << 20, id="without one"),
-        pytest.param("1-99999999", (2 << 20) - 1, id="a sequence number too large stays in its millisecond"),
+        pytest.param("1-0", 1 << 22, id="a millisecond"),
+        pytest.param("1-3", (1 << 22) + (3 << 10), id="with a sequence number"),
+        pytest.param("1", 1 << 22, id="without one"),
+        pytest.param(
+            "1-99999999", (2 << 22) - (1 << 10), id="a sequence number too large stays in its millisecond"
+        ),
     ],
 )
 def test_a_stream_id_is_a_number(text: str, expected: int) -> None:
     assert expected == record_id(text)
 
 
-IDS = st.tuples(st.integers(0, 2**45), st.integers(0, 2**20 - 1))
+IDS = st.tuples(st.integers(0, 2**42 - 1), st.integers(0, 2**12 - 1))
 
 
 @given(IDS, IDS)
@@ -289,10 +384,26 @@ def test_a_number_is_the_stream_id_again(one: tuple[int, int]) -> None:
         pytest.param(0, 1.0, SECOND, id="by the clock"),
         pytest.param(SECOND, 1.0, SECOND + 1, id="later than one of the same moment"),
         pytest.param(5 * SECOND, 1.0, 5 * SECOND + 1, id="later although the clock stepped back"),
+        pytest.param(5 * SECOND, 0.0, 5 * SECOND + 1, id="without a clock"),
     ],
 )
 def test_an_id_made_here_is_later_than_the_last(last: int, now: float, expected: int) -> None:
     assert expected == next_id(last, now)
+
+
+@given(IDS, IDS, st.integers(1, 1023))
+def test_a_purge_made_here_comes_after_every_record_known_and_before_any_to_come(
+    known: tuple[int, int], to_come: tuple[int, int], made: int
+) -> None:
+    known, to_come = sorted((known, to_come))
+    assume(known < to_come)
+    last, next_ = record_id(f"{known[0]}-{known[1]}"), record_id(f"{to_come[0]}-{to_come[1]}")
+    own = list(accumulate(range(made), lambda number, _: next_id(number, 0.0), initial=next_id(last, 0.0)))[
+        :made
+    ]
+
+    assert last < own[0] <= own[-1] < next_ <= MAX_AT
+    assert {logged(number) for number in own} == {last}
 
 
 # -- records --
@@ -301,6 +412,45 @@ def test_an_id_made_here_is_later_than_the_last(last: int, now: float, expected:
 @given(st.sampled_from(Kind), st.text() | st.just("/\udcff"), st.booleans())
 def test_a_purge_comes_back_from_the_stream_as_it_was(kind: Kind, value: str, soft: bool) -> None:
     assert record(7, kind, value, soft=soft) == from_fields(7, to_fields(kind, value, soft=soft))
+
+
+@given(
+    st.builds(
+        Record,
+        at=st.just(7),
+        kind=st.sampled_from(Kind),
+        value=st.text(),
+        soft=st.booleans(),
+        made=st.integers(0, 10**12).map(lambda ms: ms / 1000),
+        waited=st.booleans(),
+        by=st.from_regex(r"[a-z-]{0,9}", fullmatch=True),
+        again=st.from_regex(r"(?:[0-9]{1,13}-[0-9]{1,4})?", fullmatch=True),
+    )
+)
+def test_what_is_said_of_a_purge_beside_what_it_names_comes_back_too(made: Record) -> None:
+    assert made == from_fields(7, fields_of(made))
+
+
+@pytest.mark.parametrize(
+    ("said", "instant_"),
+    [
+        pytest.param({}, 2.0, id="nothing"),
+        pytest.param({b"t": b"1.5"}, 1.5, id="when"),
+        pytest.param({b"t": b"-1"}, 2.0, id="nonsense"),
+        pytest.param({b"t": b"1e9"}, 2.0, id="another notation"),
+        pytest.param({b"t": b"nan"}, 2.0, id="no number"),
+        pytest.param({b"t": b"9" * 400}, 2.0, id="too long"),
+        pytest.param({b"t": b"0"}, 2.0, id="zero"),
+        pytest.param({b"o": b"../7"}, 2.0, id="a place that is none"),
+    ],
+)
+def test_a_purge_was_made_when_it_says_or_else_when_its_id_does(
+    said: dict[bytes, bytes], instant_: float
+) -> None:
+    found = from_fields(2 * SECOND, {b"k": b"tag", b"v": b"x", **said})
+
+    assert found is not None
+    assert (instant_, "") == (found.instant, found.again)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 import asyncio
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from proxy.settings import Redis
 from proxy.store.redis import RedisTier
@@ -48,7 +50,10 @@ async def test_passwords_users_and_a_rotated_password_file_are_used_and_never_lo
     assert len(logs) <= 6
 
 
-async def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     if shutil.which("openssl") is None or b"tls" not in Path(str(servers.binary())).read_bytes():
         pytest.skip("needs openssl and a Redis with TLS: apt-get install openssl redis-server")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -61,17 +66,44 @@ async def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(tmp_
     )
     port = servers.free_port()
     tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
-    with servers.redis("--tls-port", str(port), "--port", "0", *tls, port=port):
-        async with tier_on(f"rediss://localhost:{port}", ca_file=str(certificate), timeout=0.2) as (
+
+    async def main() -> None:
+        async with tier_on(f"rediss://localhost:{port}", ca_file=str(certificate), timeout=1.0) as (
             tier,
             seen,
         ):
             assert await tier.put("k", b"v", 60)
             took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(64))))
             assert (values, seen.failures) == ([b"v"] * 64, {})
-            assert took < 0.2
+            assert took < 0.5
+            large = bytes(range(256)) * 4000
+            assert await tier.put("large", large, 60)
+            assert await asyncio.gather(*(tier.get("large") for _ in range(8))) == [large] * 8
         async with tier_on(f"rediss://localhost:{port}", timeout=0.2) as (tier, _):
             assert not tier.up
+
+    with (
+        servers.redis("--tls-port", str(port), "--port", "0", *tls, port=port),
+        asyncio.Runner(loop_factory=loop) as runner,
+    ):
+        runner.run(main())
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_sentinels_and_nodes_are_asked_in_either_protocol(protocol: int) -> None:
+    with servers.replicated() as replicated:
+        async with tier_on(f"{replicated.sentinel.url}?protocol={protocol}", mode="sentinel", timeout=1) as (
+            tier,
+            seen,
+        ):
+            assert await tier.put("k", b"v", 60)
+            assert (await tier.get("k"), seen.failures) == (b"v", {})
+    with servers.cluster(3) as nodes:
+        async with tier_on(f"{nodes[0].url}?protocol={protocol}", mode="cluster", timeout=1) as (tier, seen):
+            keys = [f"k{number}" for number in range(20)]
+            assert all([await tier.put(key, b"v", 60) for key in keys])
+            assert await asyncio.gather(*(tier.get(key) for key in keys)) == [b"v"] * 20
+            assert seen.failures == {}
 
 
 @pytest.mark.parametrize(
@@ -80,6 +112,7 @@ async def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(tmp_
         pytest.param({"url": "http://u:secret@h"}, "redis.url: Redis URL must specify", id="scheme"),
         pytest.param({"url": "redis://a,redis://b"}, "several addresses", id="several"),
         pytest.param({"url": "redis://h?socket_timeout=9"}, "'socket_timeout' is not supported", id="option"),
+        pytest.param({"url": "redis://h?protocol=4"}, "'protocol' is 2 or 3", id="protocol"),
         pytest.param({"url": None}, "redis.url is required", id="none"),
         pytest.param(
             {"url": "unix:///x", "mode": "cluster"}, "needs redis:// or rediss://", id="unix cluster"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
-from proxy.store.entry import VERSION, Damaged, Entry, decode, encode
+from proxy.store.entry import VERSION, Damaged, Entry, Got, decode, encode
 from proxy.wire.fields import Fields, block
 
 MAX_BODY = 1_000_000
@@ -33,6 +33,8 @@ ENTRY = Entry(
     error_s=600.0,
     keep_until=1_800_000_660.25,
     explicit=True,
+    asked=1_800_000_000_000_000,
+    took_s=0.25,
     vary=("accept-encoding",),
     body=b'{"events": []}' * 20,
 )
@@ -73,6 +75,8 @@ ENTRIES = st.builds(
     error_s=INSTANTS,
     keep_until=INSTANTS,
     explicit=st.booleans(),
+    asked=st.integers(0, 10**16 - 1),
+    took_s=INSTANTS,
     never_stale=st.booleans(),
     immutable=st.booleans(),
     vary=st.lists(st.text(max_size=9), max_size=2).map(tuple),
@@ -172,8 +176,9 @@ def forged(
     version: int = VERSION,
     flags: int = 0,
     size: int = -1,
+    asked: bytes = b"%016d" % 1_800_000_000_000_000,
 ) -> bytes:
-    prefix = struct.pack(">2sBBI", magic, version, flags, len(head) if size < 0 else size)
+    prefix = struct.pack(">2sBBI16s", magic, version, flags, len(head) if size < 0 else size, asked)
     return prefix + struct.pack(">I", crc32(prefix + head + body)) + head + body
 
 
@@ -199,7 +204,7 @@ def test_what_is_forged_below_is_an_entry_but_for_what_is_changed() -> None:
         pytest.param(b"", "short", id="nothing"),
         pytest.param(PLAIN[:11], "short", id="no whole prefix"),
         pytest.param(forged(HEAD, magic=b"XX"), "foreign", id="another magic"),
-        pytest.param(b'{"some": "JSON of others"}', "foreign", id="another program's"),
+        pytest.param(b'{"some": "JSON of other programs"}', "foreign", id="another program's"),
         pytest.param(forged(HEAD, version=VERSION - 1), "version", id="an older version"),
         pytest.param(forged(HEAD, version=VERSION + 1), "version", id="a newer version"),
         pytest.param(forged(HEAD, flags=2), "version", id="a flag that is not known"),
@@ -214,8 +219,13 @@ def test_what_is_forged_below_is_an_entry_but_for_what_is_changed() -> None:
                 "times",
                 id=f"{name} {at}",
             )
-            for name in ("generated", "fresh_until", "revalidate_s", "error_s", "keep_until")
+            for name in ("generated", "took_s", "fresh_until", "revalidate_s", "error_s", "keep_until")
             for at in (nan, inf)
+        ),
+        pytest.param(
+            forged(HEAD, asked=b"%016d" % 1_900_000_000_000_000),
+            "asked",
+            id="asked for at another time outside",
         ),
         pytest.param(forged(b""), "head", id="no head"),
         pytest.param(forged(b"\xc0"), "head", id="a head that is nothing"),
@@ -306,7 +316,9 @@ LIFE = Lifetime(generated=1.0, fresh_until=2.0, revalidate_s=3.0, error_s=4.0, k
 
 
 def living(fields: Fields, entry: Entry = ENTRY) -> Entry:
-    return entry.living(LIFE, fields=fields, tags=("new",), born=9)
+    return entry.living(
+        LIFE, fields=fields, tags=("new",), got=Got(born=9, asked=1_800_000_001_000_000, took_s=0.5)
+    )
 
 
 def test_a_304_gives_an_entry_new_fields_and_times_and_leaves_the_body() -> None:
@@ -315,6 +327,8 @@ def test_a_304_gives_an_entry_new_fields_and_times_and_leaves_the_body() -> None
         head=block(fields),
         tags=("new",),
         born=9,
+        asked=1_800_000_001_000_000,
+        took_s=0.5,
         etag=b'"b"',
         last_modified=b"x",
         generated=1.0,

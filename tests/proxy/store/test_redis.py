@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxy.store.redis import Kind
-from proxy.store.shared import RedisDown
+from proxy.store.redis import Kind, RedisTier
+from proxy.store.shared import Put, RedisDown
 from tests import servers
 from tests.faults import FaultProxy
 from tests.log_lines import capture_logs
@@ -275,13 +275,18 @@ async def test_an_absurd_answer_is_a_miss_and_costs_the_connection(faulty: Fault
             assert faulty.accepted > accepted
 
 
-async def test_a_length_that_is_never_filled_is_a_timeout(faulty: FaultProxy) -> None:
+@pytest.mark.parametrize(
+    ("length", "kind"), [(2_000_000_000, Kind.PROTOCOL), (1000, Kind.TIMEOUT)], ids=["absurd", "never filled"]
+)
+async def test_a_length_that_is_not_filled_is_a_miss_in_time(
+    faulty: FaultProxy, length: int, kind: Kind
+) -> None:
     async with tier_on(url_of(faulty)) as (tier, seen):
         await tier.put("k", b"v", 60)
-        faulty.set(answer=b"$2000000000\r\nx")
+        faulty.set(answer=b"$%d\r\nx" % length)
         took, value = await seconds(tier.get("k"))
         faulty.set()
-        assert (value, took < TIMEOUT + SLACK, seen.failures) == (None, True, {Kind.TIMEOUT: 1})
+        assert (value, took < TIMEOUT + SLACK, seen.failures) == (None, True, {kind: 1})
         await back_within(tier, 5)
 
 
@@ -371,7 +376,7 @@ async def test_a_full_redis_refuses_writes_and_serves_reads() -> None:
         async with tier_on(server.url) as (tier, seen):
             await tier.put("k", b"v", 60)
             server.command("CONFIG", "SET", "maxmemory", "1")
-            assert [await tier.put(f"k{number}", b"v", 60) for number in range(10)] == [False] * 10
+            assert [await tier.put(f"k{number}", b"v", 60) for number in range(10)] == [Put.FAILED] * 10
             assert await tier.get("k") == b"v"
             assert (seen.failures, tier.up) == ({Kind.OOM: 10}, True)
             server.command("CONFIG", "SET", "maxmemory", "0")
@@ -383,7 +388,7 @@ async def test_a_replica_refuses_writes_and_serves_reads(server: servers.Server)
     server.command("SET", "crowdgate:k", "v")
     server.command("REPLICAOF", "127.0.0.1", str(servers.free_port()))
     async with tier_on(server.url) as (tier, seen):
-        assert [await tier.put("k", b"w", 60) for _ in range(10)] == [False] * 10
+        assert [await tier.put("k", b"w", 60) for _ in range(10)] == [Put.FAILED] * 10
         assert await tier.get("k") == b"v"
         assert (seen.failures, tier.up) == ({Kind.READONLY: 10}, True)
 
@@ -467,33 +472,37 @@ async def test_a_closed_tier_answers_with_misses(server: servers.Server) -> None
     async with tier_on(server.url) as (tier, seen):
         await tier.put("k", b"v", 60)
         await tier.close()
-        assert (await tier.get("k"), await tier.put("k", b"v", 1), tier.up) == (None, False, False)
+        assert (await tier.get("k"), await tier.put("k", b"v", 1), tier.up) == (None, Put.FAILED, False)
         assert seen.ups == [True, False]
 
 
 # --- the purge log's stream ---
 
 
+async def read(
+    tier: RedisTier, last_id: str, *, block_ms: int = 0, count: int = 9
+) -> list[tuple[str, dict[bytes, bytes]]]:
+    return (await tier.stream_after("log", last_id, block_ms=block_ms, count=count)).records
+
+
 async def test_a_stream_is_written_read_on_and_trimmed(server: servers.Server) -> None:
     async with tier_on(server.url) as (tier, _):
         assert await tier.stream_last_id("log") == "0-0"
-        assert await tier.stream_after("log", "0-0", block_ms=0, count=10) == []
+        assert await read(tier, "0-0", count=10) == []
         first = await tier.stream_add("log", {b"tag": b"a", b"soft": b"1"}, keep_after_ms=0)
         second = await tier.stream_add("log", {b"tag": b"b"}, keep_after_ms=0)
 
         assert await tier.stream_last_id("log") == second
-        assert await tier.stream_after("log", "0-0", block_ms=0, count=1) == [
-            (first, {b"tag": b"a", b"soft": b"1"})
-        ]
-        assert await tier.stream_after("log", first, block_ms=1000, count=9) == [(second, {b"tag": b"b"})]
+        assert await read(tier, "0-0", count=1) == [(first, {b"tag": b"a", b"soft": b"1"})]
+        assert await read(tier, first, block_ms=1000) == [(second, {b"tag": b"b"})]
         for _ in range(300):
             await tier.stream_add("log", {b"tag": b"c"}, keep_after_ms=int(time.time() * 1000) + 1000)
-        assert len(await tier.stream_after("log", "0-0", block_ms=0, count=999)) < 300
+        assert len(await read(tier, "0-0", count=999)) < 300
 
 
 async def test_a_reader_that_waits_is_woken_and_takes_no_turn_from_anybody(server: servers.Server) -> None:
     async with tier_on(server.url, max_connections=1) as (tier, seen):
-        reader = asyncio.ensure_future(tier.stream_after("log", "0-0", block_ms=2000, count=10))
+        reader = asyncio.ensure_future(read(tier, "0-0", block_ms=2000))
         await asyncio.sleep(0.15)
         assert await tier.put("k", b"v", 60)
         took, value = await seconds(tier.get("k"))
@@ -501,7 +510,7 @@ async def test_a_reader_that_waits_is_woken_and_takes_no_turn_from_anybody(serve
 
         added = await tier.stream_add("log", {b"a": b"b"}, keep_after_ms=0)
         assert await asyncio.wait_for(reader, 0.1) == [(added, {b"a": b"b"})]
-        took, records = await seconds(tier.stream_after("log", added, block_ms=100, count=10))
+        took, records = await seconds(read(tier, added, block_ms=100))
         assert (records, 0.09 < took < 0.2, seen.failures) == ([], True, {})
 
 
@@ -511,7 +520,7 @@ async def test_a_reader_that_is_cancelled_or_meets_a_hung_redis_ends(server: ser
         await asyncio.sleep(0.05)
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
-        assert await tier.stream_after("log", "0-0", block_ms=20, count=10) == []
+        assert await read(tier, "0-0", block_ms=20) == []
 
         server.pause()
         started = time.monotonic()

@@ -10,7 +10,7 @@ import pytest
 
 from proxy import settings
 from proxy.policy.key import variant
-from proxy.policy.purges import Kind, Purges, Record
+from proxy.policy.purges import Kind, Purges, Record, record_id
 from proxy.policy.routes import Route, prepare
 from proxy.store.entry import Entry
 from proxy.store.memory import Memory
@@ -49,6 +49,7 @@ class Log:
 
     purges: Purges = field(default_factory=Purges)
     readable: bool = True
+    in_doubt: bool = False
 
     def purge(self, tag: str, at: int, *, soft: bool = False) -> None:
         self.purges.apply(Record(at=at, kind=Kind.TAG, value=tag, soft=soft))
@@ -59,6 +60,8 @@ class Store:
 
     def __init__(self, redis: RedisTier | None) -> None:
         self.log = Log()
+        # Read as far as the entries' own replica had when it asked.
+        self.log.purges.last = ENTRY.born
         self.damage: list[str] = []
         self.memory: Memory[Copy] = Memory(max_bytes=2**20, max_object_bytes=2**20)
         self.redis = redis
@@ -184,7 +187,7 @@ async def test_what_is_purged_is_gone_and_does_not_come_back(store: Store) -> No
 
 async def test_what_is_purged_softly_is_there_and_stale(store: Store) -> None:
     await store.put()
-    store.log.purge("events", at=(int(NOW) + 1) * 1000 << 20, soft=True)
+    store.log.purge("events", record_id(f"{(int(NOW) + 1) * 1000}-0"), soft=True)
     found = store.tiers.recall("e:k", NOBODY, NOW)
 
     assert found is not None
@@ -241,6 +244,89 @@ async def test_another_replica_finds_what_was_stored_and_remembers_it(shared: St
     assert other.recall("e:k", NOBODY, NOW + 60) is None
 
 
+def asked_at(at: int, body: bytes) -> Entry:
+    return msgspec.structs.replace(ENTRY, asked=at, body=body)
+
+
+async def body_of(tiers: Tiers) -> bytes:
+    found = tiers.recall("e:k", NOBODY, NOW) or await tiers.fetch("e:k", NOBODY, ROUTE, NOW)
+    return found.entry.body if found is not None else b""
+
+
+async def test_of_two_answers_the_one_asked_for_later_is_kept(store: Store) -> None:
+    for at in (5, 7, 6):
+        await store.put(asked_at(at, b"%d" % at))
+
+    assert await body_of(store.tiers) == b"7"
+
+
+@needs_redis
+async def test_a_replica_that_stored_too_late_serves_the_newer_answer_of_another(shared: Store) -> None:
+    a, b = shared.tiers, shared.another()
+    for tiers, entry in ((a, asked_at(7, b"newer")), (b, asked_at(5, b"older"))):
+        tiers.keep(entry, "e:k", ROUTE, NOW)
+        await tiers.store(entry, "e:k", ROUTE, NOW)
+
+    assert [await body_of(tiers) for tiers in (a, b, shared.another())] == [b"newer"] * 3
+
+
+@needs_redis
+async def test_what_memory_has_of_later_is_not_replaced_by_what_redis_has(shared: Store) -> None:
+    await shared.put(asked_at(5, b"older"))
+    shared.tiers.keep(asked_at(7, b"newer"), "e:k", ROUTE, NOW)
+    found = await shared.tiers.fetch("e:k", NOBODY, ROUTE, NOW)
+
+    assert (found is not None and found.entry.body, await body_of(shared.tiers)) == (b"newer", b"newer")
+
+
+async def test_what_is_from_the_future_by_a_wrong_clock_is_replaced(store: Store) -> None:
+    store.tiers.keep(asked_at(int((NOW + 3600) * 1e6), b"wrong"), "e:k", ROUTE, NOW)
+    store.tiers.keep(asked_at(int(NOW * 1e6), b"right"), "e:k", ROUTE, NOW)
+
+    assert await body_of(store.tiers) == b"right"
+
+
+async def test_what_was_purged_is_replaced_whenever_it_was_asked_for(store: Store) -> None:
+    store.tiers.keep(asked_at(7, b"purged"), "e:k", ROUTE, NOW)
+    store.log.purge("events", 11)
+    store.tiers.keep(msgspec.structs.replace(asked_at(6, b"good"), born=11), "e:k", ROUTE, NOW)
+
+    assert await body_of(store.tiers) == b"good"
+
+
+@needs_redis
+async def test_what_was_born_later_in_the_log_than_it_is_read_here_is_not_used_yet(shared: Store) -> None:
+    await shared.put()
+    behind = shared.another()
+    shared.log.purges.last = ENTRY.born - 1
+    early = await behind.fetch("e:k", NOBODY, ROUTE, NOW)
+    shared.log.purges.last = ENTRY.born
+
+    assert (early, await body_of(behind)) == (None, ENTRY.body)
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0], ids=["forward", "back"])
+async def test_while_the_log_is_away_copies_are_served_for_so_long_whatever_the_clock_does(
+    shared: Store, jump_s: float
+) -> None:
+    await shared.put(msgspec.structs.replace(ENTRY, keep_until=NOW + 90_000, generated=NOW - 7200))
+    shared.log.readable = False
+    shared.tiers.clock_jumped(jump_s)
+    now = NOW + jump_s
+    served = [shared.tiers.recall("e:k", NOBODY, now + later) is not None for later in (0, 50, 70)]
+
+    assert served == [True, True, False]
+
+
+async def test_in_doubt_nothing_is_served_and_nothing_lost(store: Store) -> None:
+    await store.put()
+    store.log.in_doubt = True
+    doubted = await body_of(store.tiers)
+    store.log.in_doubt = False
+
+    assert (doubted, store.tiers.recall("e:k", NOBODY, NOW) is not None) == (b"", True)
+
+
 @needs_redis
 async def test_another_replica_finds_its_variant(shared: Store) -> None:
     (first, asked), (_, others) = varied(b"1"), varied(b"2")
@@ -265,7 +351,9 @@ async def test_a_copy_is_not_remembered_for_longer_than_redis_keeps_it(shared: S
 
 @needs_redis
 @pytest.mark.parametrize(
-    ("data", "why"), [(b"x", "short"), (b"garbage of some length", "foreign")], ids=["short", "foreign"]
+    ("data", "why"),
+    [(b"x", "short"), (b"garbage of some length or other", "foreign")],
+    ids=["short", "foreign"],
 )
 async def test_bytes_that_are_no_entry_are_a_miss_that_is_told(
     shared: Store, server: servers.Server, data: bytes, why: str

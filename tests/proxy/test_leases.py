@@ -1,0 +1,177 @@
+"""Leases on a real Redis: who may ask, who waits, and what a holder that dies costs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from proxy import metrics
+from proxy.leases import Ask, Lease, Leases, Turn, pauses
+from proxy.metrics import Metrics
+from proxy.tasks import Tasks
+from tests import servers
+from tests.redis_tiers import needs_redis, tier_on
+
+pytestmark = needs_redis
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    with servers.redis() as running:
+        yield running
+
+
+@asynccontextmanager
+async def replica(url: str, lasts_s: float = 2.0, **more: Any) -> AsyncIterator[Leases]:
+    tasks = Tasks()
+    async with tier_on(url, **more) as (tier, _):
+        leases = Leases(tier, Metrics("1"), tasks)
+        leases.lasts_s = lasts_s
+        yield leases
+        await tasks.close(1)
+
+
+async def released(leases: Leases, lease: Lease, passed_s: float = 0.0) -> None:
+    leases.release(lease, passed_s=passed_s)
+    while len(leases._tasks):
+        await asyncio.sleep(0.001)
+
+
+async def test_one_wins_and_the_others_are_told_so_until_it_is_released(server: servers.Server) -> None:
+    async with replica(server.url) as a, replica(server.url) as b:
+        first, lease = await a.take("e:one", "")
+        second, _ = await b.take("e:one", "")
+        other_kind, _ = await b.take("e:one", ":personal")
+        assert lease is not None
+        await released(a, lease)
+        third, _ = await b.take("e:one", "")
+
+        assert (first, second, other_kind, third) == (Turn.OURS, Turn.THEIRS, Turn.OURS, Turn.OURS)
+
+
+async def test_what_cannot_be_shared_is_nobody_s_for_a_while(server: servers.Server) -> None:
+    async with replica(server.url) as a, replica(server.url) as b:
+        _, lease = await a.take("e:passed", "")
+        assert lease is not None
+        await released(a, lease, 0.2)
+        turns = [(await each.take("e:passed", ""))[0] for each in (a, b)]
+        await asyncio.sleep(0.25)
+
+        assert (turns, (await b.take("e:passed", ""))[0]) == ([Turn.PASSED] * 2, Turn.OURS)
+
+
+async def test_a_holder_that_lives_keeps_it_and_one_that_died_loses_it(server: servers.Server) -> None:
+    async with replica(server.url, 0.3) as other:
+        async with replica(server.url, 0.3) as a:
+            _, lease = await a.take("e:long", "")
+            await asyncio.sleep(0.7)
+            assert (await other.take("e:long", ""))[0] is Turn.THEIRS
+            # As if killed: nothing is released, nothing renewed.
+            assert lease is not None
+            assert lease.renewal is not None
+            lease.renewal.cancel()
+            lease.renewal = None
+        died = time.monotonic()
+        while (await other.take("e:long", ""))[0] is Turn.THEIRS:
+            await asyncio.sleep(0.01)
+
+        assert time.monotonic() - died < 0.4
+
+
+async def test_a_lease_that_ran_out_is_not_released_over_its_next_holder(server: servers.Server) -> None:
+    async with replica(server.url, 0.1) as a, replica(server.url) as b:
+        _, lease = await a.take("e:late", "")
+        assert lease is not None
+        assert lease.renewal is not None
+        lease.renewal.cancel()
+        await asyncio.sleep(0.15)
+        _, next_lease = await b.take("e:late", "")
+        lease.until += 100
+        await released(a, lease)
+
+        assert next_lease is not None
+        assert (await a.take("e:late", ""))[0] is Turn.THEIRS
+
+
+async def test_the_winner_is_told_whether_something_is_stored(server: servers.Server) -> None:
+    async with replica(server.url) as a:
+        server.command("SET", "crowdgate:e:there", "x")
+        leases = [(await a.take(key, ""))[1] for key in ("e:there", "e:not-there")]
+
+        assert [lease is not None and lease.has_entry for lease in leases] == [True, False]
+
+
+async def test_a_lease_and_its_entry_are_on_one_node_of_a_cluster(server: servers.Server) -> None:
+    async with replica(server.url) as a:
+        await a.take("e:events.1:00ff", ":personal")
+        name = b"crowdgate:lease:{crowdgate:e:events.1:00ff}:personal"
+
+        assert server.command("EXISTS", name) == 1
+        with servers.redis("--cluster-enabled", "yes") as node:
+            slots = {node.command("CLUSTER", "KEYSLOT", key) for key in (name, b"crowdgate:e:events.1:00ff")}
+        assert len(slots) == 1
+
+
+async def test_without_redis_or_where_it_fails_everybody_may_ask(server: servers.Server) -> None:
+    with servers.redis() as full:
+        full.command("SET", "room", "x" * 1000)
+        full.command("CONFIG", "SET", "maxmemory", "1")
+        async with replica(full.url) as refused:
+            assert await refused.take("e:k", "") == (Turn.FREE, None)
+    assert await Leases(None, Metrics("1"), Tasks()).take("e:k", "") == (Turn.FREE, None)
+    async with replica(f"redis://127.0.0.1:{servers.free_port()}") as lonely:
+        assert await lonely.take("e:k", "") == (Turn.FREE, None)
+
+
+async def test_a_user_that_may_run_no_scripts_has_leases_nevertheless(server: servers.Server) -> None:
+    server.command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "+@all", "-eval")
+    url = server.url.replace("redis://", "redis://plain:pw@")
+    async with replica(url) as a, replica(url) as b:
+        _, lease = await a.take("e:plain", "")
+        theirs, _ = await b.take("e:plain", "")
+        assert lease is not None
+        await released(a, lease)
+
+        assert (theirs, (await b.take("e:plain", ""))[0]) == (Turn.THEIRS, Turn.OURS)
+
+
+async def test_turns_are_counted(server: servers.Server) -> None:
+    async with replica(server.url) as a:
+        for _ in range(3):
+            await a.take("e:counted", "")
+        samples = metrics.read(a._metrics.render().decode())
+
+    counts = [metrics.total(samples, metrics.LEASES, turn=turn) for turn in ("won", "lost", "free")]
+    assert counts == [1, 2, 0]
+
+
+async def test_time_is_redis_own_and_never_stands_still(server: servers.Server) -> None:
+    async with replica(server.url) as a:
+        a._ahead_us += 3_600_000_000
+        await a.take("e:time", "")
+        seconds, microseconds = map(int, server.command("TIME"))
+        told = [a.now_us() for _ in range(100)]
+
+        assert abs(told[0] - seconds * 1_000_000 - microseconds) < 1_000_000
+        assert all(earlier < later for earlier, later in pairwise(told))
+
+
+def test_how_long_it_took_is_measured_from_the_ask() -> None:
+    got = Ask(born=7, at_us=8, started=time.monotonic() - 1.5).got()
+
+    assert (got.born, got.asked, 1.5 <= got.took_s < 2.5) == (7, 8, True)
+
+
+def test_pauses_grow_and_end_with_patience() -> None:
+    pause = pauses(0.3)
+    slept: list[float] = []
+    while seconds := pause():
+        slept.append(seconds)
+        time.sleep(seconds)
+
+    assert slept[:-1] == sorted(slept[:-1])
+    assert (max(slept) <= 0.05, 0.25 < sum(slept) < 0.35) == (True, True)
