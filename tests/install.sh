@@ -5,6 +5,7 @@ PATH="$PATH:/usr/sbin"
 missing=""
 command -v redis-server >/dev/null || missing="$missing redis-server"
 command -v mariadbd >/dev/null || missing="$missing mariadb-server-core mariadb-client-core"
+command -v faketime >/dev/null || missing="$missing faketime"
 [ -n "$missing" ] || exit 0
 command -v apt-get >/dev/null || { echo "not installed, tests that need them are skipped:$missing" >&2; exit 0; }
 if [ "$(id -u)" = 0 ]; then sudo=""; elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo="sudo"; else

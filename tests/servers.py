@@ -53,6 +53,26 @@ def free_port(*, below: int = 65536) -> int:
                 return port
 
 
+class Session:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = hiredis.Reader()
+
+    def command(self, *args: Any) -> Any:
+        """One command's answer, blocking. An error that Redis answers is raised."""
+        self._connection.sendall(hiredis.pack_command(args))
+        while (reply := self._reader.gets()) is False:
+            data = self._connection.recv(65536)
+            if not data:
+                raise ConnectionError("closed")
+            self._reader.feed(data)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
 class Server:
     """One process. It keeps its port over restarts."""
 
@@ -119,17 +139,14 @@ class Server:
 
     def command(self, *args: Any) -> Any:
         """One command's answer, blocking. An error that Redis answers is raised."""
+        with self.session() as session:
+            return session.command(*args)
+
+    @contextmanager
+    def session(self) -> Iterator["Session"]:
+        """Commands on one connection: one that is there before the server takes no more of them, say."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
-            connection.sendall(hiredis.pack_command(args))
-            reader = hiredis.Reader()
-            while (reply := reader.gets()) is False:
-                data = connection.recv(65536)
-                if not data:
-                    raise ConnectionError("closed")
-                reader.feed(data)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+            yield Session(connection)
 
     def info(self, section: str) -> dict[str, str]:
         lines = self.command("INFO", section).decode().splitlines()
