@@ -6,9 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TESTS  ?= tests
 SECONDS ?= 60
+MINUTES ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench fuzz docs lock clean
+.PHONY: help run test check format bench soak fuzz docs lock clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -55,12 +56,16 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/.
 	$(BIN)/python -m proxy.metrics_docs --write
 	$(BIN)/python -m tests.claims --write
 
-bench: $(VENV)/.dev ## Measure: Redis faults against redis-py's defaults, memory per entry, hostile requests, eviction (TRACES=...).
+bench: $(VENV)/.dev ## Measure: Redis faults and lookups beside redis-py's, five replicas as one, memory per entry, hostile requests, eviction (TRACES=...).
 	$(BIN)/python -m tests.bench.redis_faults
 	$(BIN)/python -m tests.bench.redis_lanes
+	$(BIN)/python -m tests.bench.fleet
 	$(BIN)/python -m tests.bench.memory
 	$(BIN)/python -m tests.bench.hostile
 	$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."')
+
+soak: $(VENV)/.dev ## Three replicas under load, writes, purges, reloads and faults: no wrong body, memory flat (MINUTES=30).
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 fuzz: $(VENV)/.dev ## Hunt for bytes that break a parser (TARGET="entry chunks" SECONDS=600).
 	@$(PIP) --editable '.[fuzz]'
