@@ -36,6 +36,8 @@ _MAX_PROVOKING = 32
 PASS_S = 5.0
 # The API failed, maybe only that of one replica: the others try at once, and the next crowd behind one of them again.
 _FAILED_S = 1.0
+TOO_LARGE = "too large to store"
+TOO_SLOW = "too slow to store"
 NOT_MODIFIED = "not modified"
 """Why a 304 is for one client only: nothing is stored yet that it could be about."""
 
@@ -268,8 +270,8 @@ class Fetcher:
         if is_event_stream(head):
             return Unshared(exchange=exchange, reason="event stream")
         body = await self._whole_body(fill, exchange)
-        if body is None:
-            return Unshared(exchange=exchange, reason="too large or too slow to store")
+        if isinstance(body, str):
+            return Unshared(exchange=exchange, reason=body)
         entry = make_entry(fill, head, body, verdict, got=ask.got(), now=now)
         own = _own(head, entry, now)
         filled = Filled(found=Found(entry=entry), source=Outcome.MISS, status=head.status, own=own)
@@ -319,7 +321,7 @@ class Fetcher:
         if isinstance(verdict, Refused) or said is None:
             return None
         body = await self._whole_body(fill, exchange)
-        if body is None:
+        if isinstance(body, str):
             return None
         entry = make_entry(fill, head, body, verdict, got=ask.got(), now=now)
         # In memory alone: a part is seldom asked for again, and never by so many.
@@ -327,10 +329,10 @@ class Fetcher:
         own = _own(head, entry, now)
         return Filled(found=Found(entry=entry), source=Outcome.MISS, status=206, stored=stored, own=own)
 
-    async def _whole_body(self, fill: Fill, exchange: Exchange) -> bytes | None:
+    async def _whole_body(self, fill: Fill, exchange: Exchange) -> bytes | str:
         limits = fill.config.settings
         if exchange.head.length > limits.memory.max_object:
-            return None
+            return TOO_LARGE
         return await read_whole(exchange, limits.memory.max_object, limits.upstream.timeout)
 
     def head_said(self, fill: Fill, found: Found, head: ResponseHead, ask: Ask) -> None:
@@ -435,16 +437,16 @@ def _own(head: ResponseHead, entry: Entry, now: float) -> bytes:
 def _withdraws(fill: Fill, unshared: Unshared) -> bool:
     """Whether an answer that can't be stored ends the stored one: it is gone, say, or private from now on.
 
-    One to a personal request says nothing about everybody's, an error may be about the request, and a cookie for one
-    client makes the rest no worse.
+    One to a personal request says nothing about everybody's, an error may be about the request, a cookie for one client
+    makes the rest no worse, and who knows what would have come in time.
     """
-    if fill.asked.personal or fill.asked.no_store or unshared.reason == "set-cookie":
+    if fill.asked.personal or fill.asked.no_store or unshared.reason in {"set-cookie", TOO_SLOW}:
         return False
     return not may_be_the_requests(unshared.exchange.head.status)
 
 
-async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | None:
-    """The body, if it is at most `limit` bytes and comes within `slow_s`; else None, and all of it can still be read."""
+async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | str:
+    """The body, if it is at most `limit` bytes and comes within `slow_s`; else why not, and all of it can still be read."""
     pieces: list[bytes] = []
     size = 0
     # Whoever sends a byte now and then must not keep all who wait for the whole.
@@ -454,7 +456,7 @@ async def read_whole(exchange: Exchange, limit: int, slow_s: float) -> bytes | N
         size += len(piece)
         if size > limit or monotonic() > deadline:
             exchange.unread(b"".join(pieces))
-            return None
+            return TOO_LARGE if size > limit else TOO_SLOW
     return b"".join(pieces)
 
 

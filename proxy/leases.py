@@ -29,6 +29,10 @@ _LONGEST_PAUSE_S = 0.05
 _TRIES = 3
 # What fails sooner was not late, but refused (a full server, say).
 _REFUSED_S = 0.01
+# Of its time, until it is first renewed: most answers come sooner, and whoever was never told that it won renews nothing.
+_FIRST = 0.5
+# A Redis that is away for longer has forgotten it.
+_GIVE_UP_S = 10.0
 _MICRO = 1_000_000
 
 
@@ -104,14 +108,17 @@ class Leases:
             return Turn.FREE, None
         self._number += 1
         lease = Lease(key, kind, b"%s-%d" % (self._who, self._number), self.lasts_s)
-        claim = None
+        claim, was_late = None, False
         for _ in range(_TRIES):
             began = monotonic()
-            claim = await self._tier.claim(key, kind, lease.token, lease.lasts_s)
-            if claim is not None or not self._tier.up or monotonic() - began < _REFUSED_S:
+            claim = await self._tier.claim(key, kind, lease.token, lease.lasts_s * _FIRST)
+            was_late = monotonic() - began >= _REFUSED_S
+            if claim is not None or not self._tier.up or not was_late:
                 break
         if claim is None:
             turn = Turn.FREE
+            if was_late:
+                self._tasks.spawn(self._give_up(self._tier, lease), name="give up lease")
         else:
             self._ahead_us = claim.at_us - int(monotonic() * _MICRO)
             turn = _turn(claim.holder, lease.token)
@@ -119,13 +126,20 @@ class Leases:
         self._metrics.count(LEASES, turn.value)
         if turn is not Turn.OURS:
             return turn, None
-        self._keep(lease)
+        self._keep(lease, lease.lasts_s * _FIRST)
         return turn, lease
 
-    def _keep(self, lease: Lease) -> None:
+    async def _give_up(self, tier: SharedTier, lease: Lease) -> None:
+        """A Redis that hung carries out what it was asked when it goes on: nobody would release that lease."""
+        until = monotonic() + _GIVE_UP_S
+        while not tier.up and monotonic() < until:  # noqa: ASYNC110 - the tier tells nobody
+            await asyncio.sleep(_LONGEST_PAUSE_S)
+        await self._swap(tier, lease, b"", 0.0)
+
+    def _keep(self, lease: Lease, lasts_s: float) -> None:
         loop = asyncio.get_running_loop()
-        lease.until = loop.time() + lease.lasts_s
-        lease.renewal = loop.call_later(lease.lasts_s / 3, self._renew, lease)
+        lease.until = loop.time() + lasts_s
+        lease.renewal = loop.call_later(lasts_s / 3, self._renew, lease)
 
     def _renew(self, lease: Lease) -> None:
         async def renew() -> None:
@@ -133,7 +147,7 @@ class Leases:
                 self._tier, lease, lease.token, lease.lasts_s
             )
             if renewed and lease.renewal is not None:
-                self._keep(lease)
+                self._keep(lease, lease.lasts_s)
 
         self._tasks.spawn(renew(), name="renew lease")
 

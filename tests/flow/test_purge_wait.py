@@ -6,6 +6,7 @@ import signal
 import statistics
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +56,15 @@ async def waited(proxy: Proxy, **more: Any) -> tuple[int, dict[str, Any]]:
     return answer.status, json.loads(answer.body)
 
 
+async def stop(proxy: Proxy) -> None:
+    """SIGSTOP, and wait until it has."""
+    proxy.send(signal.SIGSTOP)
+    stat = Path(f"/proc/{proxy.process.pid}/stat")
+    async with asyncio.timeout(5):
+        while stat.read_text().rpartition(")")[2].split()[0] != "T":
+            await asyncio.sleep(0.001)
+
+
 async def body_of(proxy: Proxy) -> bytes:
     return (await fetch(proxy.port, "/events")).body
 
@@ -87,7 +97,7 @@ async def test_a_replica_that_is_stopped_is_missing_and_serves_nothing_old_when_
         connected(b.port) as late,
     ):
         assert [(await client.ask("/events")).body for client in (early, late)] == [b"0", b"0"]
-        b.send(signal.SIGSTOP)
+        await stop(b)
         # It is there when the process wakes; the other is sent then.
         await early.send(b"GET /events HTTP/1.1\r\nHost: api.test\r\n\r\n")
         state.number += 1
@@ -121,9 +131,8 @@ async def test_a_replica_that_is_stopped_amid_its_work_answers_nothing_old_to_wh
             stopped = asyncio.Event()
             clients = [asyncio.ensure_future(client(connection, stopped)) for connection in connections]
             await asyncio.sleep(0.2 + 0.003 * number)
-            b.send(signal.SIGSTOP)
+            await stop(b)
             stopped.set()
-            await asyncio.sleep(0.05)
             state.number += 1
             assert (await waited(a))[0] == 202
             # Behind what it was answering when it was stopped, and perhaps in the midst of reading.

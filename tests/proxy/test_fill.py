@@ -8,7 +8,7 @@ import pytest
 
 from proxy import settings
 from proxy.config import Config
-from proxy.fill import Failed, Fill, _outgoing, make_entry, read_whole
+from proxy.fill import TOO_LARGE, TOO_SLOW, Failed, Fill, _outgoing, make_entry, read_whole
 from proxy.policy.freshness import ANYTHING
 from proxy.policy.key import key_of
 from proxy.policy.routes import prepare
@@ -156,14 +156,14 @@ async def test_a_body_is_read_whole_or_left_whole(limit: int) -> None:
     body = Body(b"abc", b"de", b"f")
     whole = await read_whole(cast("Exchange", body), limit, 60)
 
-    assert whole == (b"abcdef" if limit >= 6 else None)
-    assert (whole or b"".join(body.pieces)) == b"abcdef"
+    assert whole == (b"abcdef" if limit >= 6 else TOO_LARGE)
+    assert whole == b"abcdef" or b"".join(body.pieces) == b"abcdef"
 
 
 async def test_a_body_that_takes_too_long_is_left_whole() -> None:
     body = Body(b"abc", b"def")
 
-    assert await read_whole(cast("Exchange", body), 100, -1) is None
+    assert await read_whole(cast("Exchange", body), 100, -1) == TOO_SLOW
     assert b"".join(body.pieces) == b"abcdef"
 
 

@@ -97,6 +97,23 @@ async def test_a_lease_that_ran_out_is_not_released_over_its_next_holder(server:
         assert (await a.take("e:late", ""))[0] is Turn.THEIRS
 
 
+async def test_what_a_redis_that_hung_carries_out_late_holds_up_nobody() -> None:
+    with servers.redis() as hanging:
+        async with replica(hanging.url) as a, replica(hanging.url) as b:
+            hanging.pause()
+            try:
+                late = asyncio.ensure_future(a.take("e:late", ""))
+                await asyncio.sleep(0.3)
+            finally:
+                hanging.resume()
+            turn, _ = await late
+            resumed = time.monotonic()
+            while (await b.take("e:late", ""))[0] is not Turn.OURS:
+                await asyncio.sleep(0.01)
+
+            assert (turn, time.monotonic() - resumed < 1) == (Turn.FREE, True)
+
+
 async def test_the_winner_is_told_whether_something_is_stored(server: servers.Server) -> None:
     async with replica(server.url) as a:
         server.command("SET", "crowdgate:e:there", "x")
