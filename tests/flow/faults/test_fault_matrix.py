@@ -1,6 +1,7 @@
 """Whatever Redis, the API or the machine do: nobody is worse off than without a cache, and soon all is well again.
 
-`python -m tests.flow.faults.report` does the same and says what it measured.
+`python -m tests.flow.faults.report` does the same, says what it measured and holds it against the limits as they are. Here a
+tenth of a second more is forgiven at p99, and a second to one request: whoever runs tests may do other things meanwhile.
 """
 
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from tests.flow.faults.trial import Fault, broken_promises, under
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
+_SLACK_MS = 100.0
 CASES = [
     pytest.param(name, fault, id=f"{name}: {fault.name}")
     for name, row in MATRIX.items()
@@ -38,4 +40,4 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 async def test_nobody_is_worse_off_than_without_a_cache(stage: Stage, fault: Fault) -> None:
     finding = await under(stage, fault)
 
-    assert broken_promises(fault, finding) == []
+    assert broken_promises(fault, finding, slack_ms=_SLACK_MS) == []
