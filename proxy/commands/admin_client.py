@@ -16,7 +16,7 @@ _DEFAULT = "http://127.0.0.1:9901"
 # Two thousand routes' figures are some 2 MB.
 _MAX_ANSWER = 64 * 1024 * 1024
 # These come with what was done and what was not.
-_TOLD = frozenset({200, 422, 502})
+_TOLD = frozenset({200, 202, 422, 502})
 
 F = TypeVar("F", bound=Callable[..., Any])
 

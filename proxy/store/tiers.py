@@ -12,7 +12,7 @@ import msgspec
 from proxy import settings
 from proxy.policy.freshness import MAX_SKEW_S, Times, may_be_due_from
 from proxy.policy.key import variant
-from proxy.policy.purges import GOOD, Purges, Standing
+from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
 from proxy.store.entry import Damaged, Entry, decode, encode
 from proxy.store.memory import Memory
@@ -276,7 +276,9 @@ class Tiers:
         return put is not Put.FAILED
 
     async def _share(self, redis: SharedTier, entry: Entry, ttl_s: float) -> Put:
-        data = encode(entry, compress_above=self.redis_limits.compress_above)
+        # The numbers of purges that the log does not have yet mean nothing to others.
+        shared = msgspec.structs.replace(entry, born=logged(entry.born))
+        data = encode(shared, compress_above=self.redis_limits.compress_above)
         if len(data) > self.redis_limits.max_value:
             return Put.FAILED
         return await redis.put(entry.key, data, ttl_s, asked=entry.asked)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.flow.client import fetch
 from tests.proxy.commands.running import document, run
-from tests.proxy.live import Live
+from tests.proxy.live import Live, live
 
 
 def cache(here: Live, target: str) -> str:
@@ -40,6 +40,16 @@ def test_json_goes_into_a_file_beside_the_text(here: Live, tmp_path: Path) -> No
 def test_a_file_that_cannot_be_written_is_told(here: Live) -> None:
     found = run("purge", "--admin", here.admin, "--tag", "a", "--json", "/nowhere/x")
     assert (1, "Error: --json: /nowhere/x: No such file or directory\n") == (found.exit_code, found.stderr)
+
+
+def test_what_is_waited_for_in_vain_is_told_and_fails(tmp_path: Path) -> None:
+    async def purged() -> tuple[int, str]:
+        async with live(tmp_path, "redis: {url: 'redis://127.0.0.1:1'}\n") as here:
+            found = await asyncio.to_thread(run, "purge", "--admin", here.admin, "--tag", "a", "--wait")
+            return found.exit_code, found.stdout
+
+    code, text = asyncio.run(purged())
+    assert (code, "Redis does not take it now" in text) == (1, True)
 
 
 def test_nothing_named_is_a_usage_error() -> None:

@@ -27,7 +27,7 @@ ENTRY = Entry(
     route="events",
     url="/events",
     tags=("events",),
-    born=10,
+    born=record_id("5-0"),
     status=200,
     reason=b"OK",
     head=b"A: b\r\n",
@@ -175,14 +175,14 @@ async def test_variants_beyond_the_most_are_not_kept_in_redis(shared: Store) -> 
 
 async def test_what_is_purged_is_gone_and_does_not_come_back(store: Store) -> None:
     await store.put()
-    store.log.purge("events", at=11)
+    store.log.purge("events", at=record_id("5-1"))
     assert store.tiers.recall("e:k", NOBODY, NOW) is None
     assert await store.tiers.fetch("e:k", NOBODY, ROUTE, NOW) is None
     # It was under way when its purge came.
     assert not await store.put()
 
     assert store.tiers.recall("e:k", NOBODY, NOW) is None
-    assert await store.put(msgspec.structs.replace(ENTRY, born=11))
+    assert await store.put(msgspec.structs.replace(ENTRY, born=record_id("5-1")))
 
 
 async def test_what_is_purged_softly_is_there_and_stale(store: Store) -> None:
@@ -196,7 +196,7 @@ async def test_what_is_purged_softly_is_there_and_stale(store: Store) -> None:
 
 async def test_a_purge_of_something_else_changes_nothing(store: Store) -> None:
     await store.put()
-    store.log.purge("other", at=11)
+    store.log.purge("other", at=record_id("5-1"))
 
     assert store.tiers.recall("e:k", NOBODY, NOW) is not None
 
@@ -288,8 +288,8 @@ async def test_what_is_from_the_future_by_a_wrong_clock_is_replaced(store: Store
 
 async def test_what_was_purged_is_replaced_whenever_it_was_asked_for(store: Store) -> None:
     store.tiers.keep(asked_at(7, b"purged"), "e:k", ROUTE, NOW)
-    store.log.purge("events", 11)
-    store.tiers.keep(msgspec.structs.replace(asked_at(6, b"good"), born=11), "e:k", ROUTE, NOW)
+    store.log.purge("events", record_id("5-1"))
+    store.tiers.keep(msgspec.structs.replace(asked_at(6, b"good"), born=record_id("5-1")), "e:k", ROUTE, NOW)
 
     assert await body_of(store.tiers) == b"good"
 
@@ -298,7 +298,7 @@ async def test_what_was_purged_is_replaced_whenever_it_was_asked_for(store: Stor
 async def test_what_was_born_later_in_the_log_than_it_is_read_here_is_not_used_yet(shared: Store) -> None:
     await shared.put()
     behind = shared.another()
-    shared.log.purges.last = ENTRY.born - 1
+    shared.log.purges.last = record_id("4-0")
     early = await behind.fetch("e:k", NOBODY, ROUTE, NOW)
     shared.log.purges.last = ENTRY.born
 
