@@ -24,7 +24,7 @@ _TELL_EVERY_S = 30.0
 # A list that nobody renews is of another day's events.
 _LASTS_S = 86_400.0
 # Together: few round trips, and no burst that anybody else feels.
-_TOGETHER = 32
+_TOGETHER = 16
 
 log = Logger(__name__)
 
