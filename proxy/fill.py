@@ -199,7 +199,6 @@ class Fetcher:
                 self._expire(fill, found.entry)
             else:
                 await self._withdraw(fill, found, flight, landed)
-        flight.land(landed)
         return landed
 
     def ask(self) -> Ask:

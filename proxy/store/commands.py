@@ -12,9 +12,6 @@ from proxy.store.entry import ASKED_AT, MAGIC
 from proxy.store.lanes import Command, Reply
 from proxy.store.shared import Claim
 
-NO_RECORD = "0-0"
-"""The id before the first of a stream."""
-
 
 class Absurd(Exception):
     """An answer that makes no sense."""

@@ -75,8 +75,6 @@ class Request:
     commands: tuple[Command, ...]
     ended: Callable[[list[Reply] | Exception], None]
     """Gets the answers, in order, or one of ERRORS. An error that Redis answers is an answer."""
-    size: int = 0
-    """Bytes to send, about."""
     is_dropped: bool = False
     """Nobody waits any more: not worth sending."""
     redirects: int = 0

@@ -326,4 +326,4 @@ def _asking(request: Request) -> Request:
         request.ended(outcome if isinstance(outcome, Exception) else outcome[1::2])
 
     commands = tuple(sent for command in request.commands for sent in (_ASKING, command))
-    return Request(request.key, commands, ended, request.size, redirects=request.redirects)
+    return Request(request.key, commands, ended, redirects=request.redirects)

@@ -40,11 +40,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.logs import Logger
+from proxy.policy.known_log import NO_RECORD
 from proxy.settings import Redis as Settings
 from proxy.store import commands
 from proxy.store.addresses import link_to
 from proxy.store.breaker import Breaker, Change
-from proxy.store.commands import NO_RECORD, Absurd
+from proxy.store.commands import Absurd
 from proxy.store.lanes import ERRORS, KEY, AbsurdReplyError, Command, Reply, Request, prepared
 from proxy.store.links import Link
 from proxy.store.shared import Claim, Put, RedisDown, Tail
@@ -254,7 +255,6 @@ class RedisTier:
             name,
             commands.put_newer(name, value, ttl_ms, asked),
             commands.put(name, value, ttl_ms),
-            size=len(value),
         )
         if call.replies is None or call.failure is not None:
             return Put.FAILED
@@ -282,18 +282,16 @@ class RedisTier:
     def _lease(self, key: str, kind: str) -> bytes:
         return self._prefix.encode() + commands.lease(self._name(key), kind)
 
-    async def _scripted(
-        self, op: str, name: bytes, script: Command, plain: Command, *, size: int = 0
-    ) -> _Call:
+    async def _scripted(self, op: str, name: bytes, script: Command, plain: Command) -> _Call:
         """A script, or what comes near to it where the user may run none."""
         if not self._scripts:
-            return await self._call(op, name, plain, size=size)
-        call = await self._call(op, name, script, size=size)
+            return await self._call(op, name, plain)
+        call = await self._call(op, name, script)
         # Forbidden, or a service that does not know the command.
         if call.failure in {Kind.DENIED, Kind.OTHER}:
             self._scripts = False
             _log.warning("redis runs no scripts for us: replicas may store an older answer over a newer one")
-            return await self._call(op, name, plain, size=size)
+            return await self._call(op, name, plain)
         return call
 
     async def delete(self, *keys: str) -> int:
@@ -395,7 +393,7 @@ class RedisTier:
             return None
         return value or None
 
-    async def _call(self, op: str, key: bytes, *commands: Command, size: int = 0) -> _Call:
+    async def _call(self, op: str, key: bytes, *commands: Command) -> _Call:
         """Makes the call and waits for it until the deadline; either way it's counted."""
         call = _Call(op, self._link.shard(key), key)
         if self._is_out(call.shard):
@@ -403,7 +401,7 @@ class RedisTier:
         loop = asyncio.get_running_loop()
         call.started = time.monotonic()
         waiter = loop.create_future()
-        request = Request(key, commands, partial(self._ended, call, waiter), size)
+        request = Request(key, commands, partial(self._ended, call, waiter))
         self._link.send(request)
         self._waiting.append((loop.time() + self._timeout, call, waiter, request))
         self._watch()
