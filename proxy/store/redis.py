@@ -121,6 +121,8 @@ _WORDS = {
     "MISCONF": Kind.READONLY,
     "NOREPLICAS": Kind.READONLY,
     "BUSY": Kind.LOADING,
+    # Protected mode: a password is what it wants.
+    "DENIED": Kind.AUTH,
 }
 
 
@@ -287,8 +289,7 @@ class RedisTier:
         if not self._scripts:
             return await self._call(op, name, plain)
         call = await self._call(op, name, script)
-        # Forbidden, or a service that does not know the command.
-        if call.failure in {Kind.DENIED, Kind.OTHER}:
+        if call.failure is Kind.DENIED or _is_unknown(call):
             self._scripts = False
             _log.warning("redis runs no scripts for us: replicas may store an older answer over a newer one")
             return await self._call(op, name, plain)
@@ -483,6 +484,8 @@ class RedisTier:
                 self._spawn(self._mend(name), "redis mend")
                 self._report()
             case Change.CLOSED:
+                # It may be another one by now.
+                self._scripts = True
                 _log.info("redis is back", shard=name, after_s=round(now - shard.out_since, 1))
                 self._report()
             case Change.NONE:
@@ -568,6 +571,11 @@ class RedisTier:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
+
+
+def _is_unknown(call: _Call) -> bool:
+    """Whether it was asked what it does not know: some services leave commands out."""
+    return call.replies is not None and str(call.replies[0]).startswith("unknown command")
 
 
 def _told(call: _Call) -> Any:

@@ -34,6 +34,7 @@ _MAX_NUMBER = 21
 _MAX_DEPTH = 8
 # Of pushes and attributes, in all the time that a connection lasts: nothing asked for them.
 _MAX_PASSED = 1000
+_CROWDED = b"ERR max number of clients"
 _NUMBER = re.compile(rb"[+-]?[0-9]{1,19}\Z")
 _DOLLAR, _COLON, _BANG, _EQUALS = b"$:!="
 
@@ -307,6 +308,9 @@ def _length(line: bytes) -> int:
 
 
 def _error(line: bytes) -> Exception:
+    if line.startswith(_CROWDED):
+        # redis-py knows what a server says, not what a cluster's node does: "... + cluster connections reached".
+        return RedisConnectionError(line.decode("utf-8", "replace"))
     try:
         return cast("Exception", BaseParser.parse_error(line.decode("utf-8", "replace")))  # type: ignore[no-untyped-call]
     except (ValueError, LookupError, TypeError) as error:

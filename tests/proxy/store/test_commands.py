@@ -11,7 +11,8 @@ from proxy.store.commands import Absurd, claimed, records_of_one, stream_id, tab
 from proxy.store.entry import ASKED_AT, Entry, encode
 from proxy.store.shared import Claim, Put
 from tests import servers
-from tests.redis_tiers import needs_redis, tier_on
+from tests.faults import FaultProxy
+from tests.redis_tiers import back_within, needs_redis, tier_on
 
 NOW_US = 1_700_000_000_000_000
 FUTURE_US = 4_000_000_000_000_000
@@ -42,6 +43,8 @@ def entry(body: bytes, asked: int) -> bytes:
 
 
 OLD = entry(b"old", NOW_US)
+NEW = entry(b"new", NOW_US + 2)
+NEWER_FIRST = ((NEW, NOW_US + 2), (OLD, NOW_US))
 
 
 @needs_redis
@@ -92,6 +95,36 @@ async def test_who_may_run_no_scripts_stores_all_the_same(server: servers.Server
         stored = [await tier.put("e:k", value, 60, asked=1) for value in (OLD, b"other")]
 
         assert (stored, await tier.get("e:k"), seen.failures["denied"]) == ([Put.STORED] * 2, b"other", 1)
+
+
+@needs_redis
+async def test_a_redis_that_is_back_may_run_scripts(server: servers.Server, faulty: FaultProxy) -> None:
+    server.command("ACL", "SETUSER", "scriptless", "on", ">pw", "~*", "+@all", "-eval")
+    async with tier_on(f"redis://scriptless:pw@127.0.0.1:{faulty.port}") as (tier, seen):
+        assert await tier.put("e:k", NEW, 60, asked=NOW_US) is Put.STORED
+        server.command("ACL", "SETUSER", "scriptless", "+eval")
+        assert await tier.put("e:k", OLD, 60, asked=NOW_US) is Put.STORED
+        faulty.set(stall=True)
+        while tier.up:
+            await tier.get("e:k")
+        faulty.set()
+        await back_within(tier, 5, "e:k")
+        again = [await tier.put("e:k", value, 60, asked=asked) for value, asked in NEWER_FIRST]
+
+        assert (again, seen.failures["denied"]) == ([Put.STORED, Put.NEWER], 1)
+
+
+@needs_redis
+async def test_an_odd_error_is_no_reason_to_run_no_scripts(
+    server: servers.Server, faulty: FaultProxy
+) -> None:
+    async with tier_on(f"redis://127.0.0.1:{faulty.port}") as (tier, _):
+        faulty.set(answer=b"-ERR not in the mood\r\n")
+        assert await tier.put("e:k", OLD, 60, asked=NOW_US) is Put.FAILED
+        faulty.set()
+        again = [await tier.put("e:k", value, 60, asked=asked) for value, asked in NEWER_FIRST]
+
+        assert again == [Put.STORED, Put.NEWER]
 
 
 @needs_redis

@@ -401,7 +401,13 @@ async def test_a_replica_refuses_writes_and_serves_reads(server: servers.Server)
         pytest.param(b"-BUSY Redis is busy running a script.\r\n", Kind.LOADING, id="busy"),
         pytest.param(b"-CLUSTERDOWN The cluster is down\r\n", Kind.CLUSTERDOWN, id="clusterdown"),
         pytest.param(b"-ERR max number of clients reached\r\n", Kind.MAXCLIENTS, id="maxclients"),
+        pytest.param(
+            b"-ERR max number of clients + cluster connections reached\r\n",
+            Kind.MAXCLIENTS,
+            id="cluster maxclients",
+        ),
         pytest.param(b"-NOAUTH Authentication required.\r\n", Kind.AUTH, id="noauth"),
+        pytest.param(b"-DENIED Redis is running in protected mode\r\n", Kind.AUTH, id="protected"),
     ],
 )
 async def test_a_redis_that_serves_nobody_is_taken_out_and_back(

@@ -116,6 +116,12 @@ def test_a_map_can_be_told_from_a_list() -> None:
         pytest.param(b"!6\r\nERR no\r\n", ResponseError, "no", id="long error"),
         pytest.param(b"-MOVED 3999 127.0.0.1:6381\r\n", MovedError, "3999 127.0.0.1:6381", id="moved"),
         pytest.param(b"-LOADING wait\r\n", RedisConnectionError, "wait", id="loading"),
+        pytest.param(
+            b"-ERR max number of clients + cluster connections reached\r\n",
+            RedisConnectionError,
+            "ERR max number of clients + cluster connections reached",
+            id="crowded cluster",
+        ),
         pytest.param(b"-\xff\xfe\r\n", ResponseError, "��", id="no encoding"),
     ],
 )
