@@ -75,6 +75,19 @@ class Purges(msgspec.Struct, frozen=True, kw_only=True):
     applied: int
     lag_seconds: float
     log_readable: bool
+    losses: int
+    """Times that the log was lost and all that was stored dropped."""
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """This replica among the others."""
+
+    replicas: int
+    """That are alive, as far as this one knows."""
+    leases: dict[str, int]
+    """Times that it wanted to ask the API for all, by what became of it: won, lost, passed, free."""
+    early_refreshes: int
+    preloaded_entries: int
 
 
 class Reload(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +123,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     memory: Memory
     redis: Redis
     purges: Purges
+    fleet: Fleet
     reload: Reload
     bucket_seconds: tuple[float, ...] = BUCKETS_S
 
@@ -142,6 +156,13 @@ def figures(samples: Sequence[Sample], state: State) -> Figures:
             applied=_count(samples, metrics.PURGES),
             lag_seconds=round(total(samples, metrics.PURGE_LAG), 6),
             log_readable=state.log_readable,
+            losses=_count(samples, metrics.PURGE_LOSSES),
+        ),
+        fleet=Fleet(
+            replicas=_count(samples, metrics.REPLICAS),
+            leases={s.labels["turn"]: int(s.value) for s in samples if s.name == metrics.LEASES},
+            early_refreshes=_count(samples, metrics.EARLY),
+            preloaded_entries=_count(samples, metrics.PRELOADED),
         ),
         reload=Reload(
             failures=_count(samples, metrics.RELOAD_FAILURES),

@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.coalesce import Flight
 from proxy.config import Config, sent_on
-from proxy.leases import Ask, Lease, Leases, Turn, pauses
+from proxy.leases import Ask, Early, Lease, Leases, Turn, pauses
 from proxy.policy import freshness, validators
 from proxy.policy.asked import provoking
 from proxy.policy.cache_control import format_http_date
@@ -127,21 +127,30 @@ class Fetcher:
 
     async def fill(self, fill: Fill, flight: Flight[Landed]) -> Landed:
         """Land the flight with an answer, then finish what need not be waited for. Returns what was landed last."""
-        found = await self._best_stored(fill)
-        flight.forward = freshness.why_asked(
-            found.times if found is not None else None,
-            fill.wanted,
-            self._clock(),
-            varies=bool(self._tiers.own_key(fill.text, fill.fields)),
-        )
-        if (filled := self._will_do(fill, found, flight)) is not None:
-            return filled
-        if fill.turns and self._tiers.shares(fill.key.route):
-            landed = await self._in_turn(fill, found, flight)
-        else:
-            landed = await self._ask(fill, found, flight)
+        takes_turns = fill.turns and self._tiers.shares(fill.key.route)
+        early = self._leases.early(self._own_key(fill), fill.kind) if takes_turns else None
+        try:
+            found = await self._best_stored(fill)
+            flight.forward = freshness.why_asked(
+                found.times if found is not None else None,
+                fill.wanted,
+                self._clock(),
+                varies=bool(self._tiers.own_key(fill.text, fill.fields)),
+            )
+            if (filled := self._will_do(fill, found, flight)) is not None:
+                return filled
+            if takes_turns:
+                landed = await self._in_turn(fill, found, flight, early)
+            else:
+                landed = await self._ask(fill, found, flight)
+        finally:
+            if early is not None:
+                early.leave()
         flight.land(landed)
         return landed
+
+    def _own_key(self, fill: Fill) -> str:
+        return self._tiers.own_key(fill.text, fill.fields) or fill.text
 
     def _will_do(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Filled | None:
         """Land the flight with what is stored, if it is good enough. Returns it where the API need not be asked."""
@@ -156,36 +165,42 @@ class Fetcher:
         flight.land(filled)
         return filled
 
-    async def _in_turn(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
+    async def _in_turn(
+        self, fill: Fill, found: Found | None, flight: Flight[Landed], early: Early | None
+    ) -> Landed:
         """Ask the API if it is this replica's turn, else wait for what another one gets. Not for ever."""
         pause = pauses(self._leases.patience_s)
         while True:
-            key = self._tiers.own_key(fill.text, fill.fields) or fill.text
-            turn, lease = await self._leases.take(key, fill.kind)
-            pause_s = pause() if turn is Turn.THEIRS else 0.0
-            if pause_s:
-                if fill.ahead and found is not None:
-                    return Filled(found=found, source=Outcome.HIT_REDIS)
-                await asyncio.sleep(pause_s)
-            filled = None
-            if pause_s or (lease is not None and lease.has_entry):
-                # Whoever held it until now may have stored what we want.
-                found = await self._best_stored(fill)
-                filled = self._will_do(fill, found, flight)
+            key = self._own_key(fill)
+            if early is not None and early.key == key:
+                turn, lease = await early.take(has_seen=found is not None)
+            else:
+                turn, lease = await self._leases.take(key, fill.kind)
+            early = None
             if lease is not None:
-                return await self._ask_for_all(fill, found, flight, lease, filled)
-            if filled is not None:
-                return filled
-            if not pause_s:
+                return await self._ask_for_all(fill, found, flight, lease)
+            if turn is not Turn.THEIRS or not (pause_s := pause()):
                 # No lease to be had, or waited long enough.
                 return await self._ask(fill, found, flight)
+            if fill.ahead and found is not None:
+                return Filled(found=found, source=Outcome.HIT_REDIS)
+            await asyncio.sleep(pause_s)
+            found = await self._best_stored(fill)
+            if (filled := self._will_do(fill, found, flight)) is not None:
+                return filled
 
     async def _ask_for_all(
-        self, fill: Fill, found: Found | None, flight: Flight[Landed], lease: Lease, filled: Filled | None
+        self, fill: Fill, found: Found | None, flight: Flight[Landed], lease: Lease
     ) -> Landed:
         passed_s = _FAILED_S
         try:
-            landed = filled or await self._ask(fill, found, flight)
+            landed: Landed | None = None
+            if lease.has_entry:
+                # Whoever held it until now may have stored what we want.
+                found = await self._best_stored(fill)
+                landed = self._will_do(fill, found, flight)
+            if landed is None:
+                landed = await self._ask(fill, found, flight)
             passed_s = _passed_s(landed)
             return landed
         finally:

@@ -31,6 +31,10 @@ _TRIES = 3
 _REFUSED_S = 0.01
 # Of its time, until it is first renewed: most answers come sooner, and whoever was never told that it won renews nothing.
 _FIRST = 0.5
+# Where a claim takes longer on average, Redis is far away or slow: leases are asked for together with what is stored.
+_FAR_S = 0.005
+# Of the latest claim, in that average.
+_WEIGHT = 0.1
 # A Redis that is away for longer has forgotten it.
 _GIVE_UP_S = 10.0
 _MICRO = 1_000_000
@@ -75,7 +79,43 @@ class Lease:
         self.until = 0.0
         """Loop time."""
         self.has_entry = False
-        """Whether something was stored when it was won."""
+        """Whether something was stored when it was won, that its holder may not have seen."""
+
+
+Taken = tuple[Turn, Lease | None]
+
+
+class Early:
+    """A lease that is asked for together with what is stored, which may turn out to do."""
+
+    def __init__(self, leases: "Leases", key: str, taking: asyncio.Task[Taken]) -> None:
+        self.key = key
+        self._leases = leases
+        self._taking: asyncio.Task[Taken] | None = taking
+
+    async def take(self, *, has_seen: bool) -> Taken:
+        """As `Leases.take`. `has_seen`: something was stored."""
+        if self._taking is None:
+            return Turn.FREE, None
+        turn, lease = await asyncio.shield(self._taking)
+        self._taking = None
+        if lease is not None and has_seen:
+            lease.has_entry = False
+        return turn, lease
+
+    def leave(self) -> None:
+        """Whoever has not taken it needs none."""
+        if self._taking is not None:
+            self._taking.add_done_callback(self._release)
+            self._taking = None
+
+    def _release(self, taking: asyncio.Task[Taken]) -> None:
+        if (
+            not taking.cancelled()
+            and taking.exception() is None
+            and (lease := taking.result()[1]) is not None
+        ):
+            self._leases.release(lease)
 
 
 class Leases:
@@ -88,6 +128,8 @@ class Leases:
         self._who = secrets.token_hex(8).encode()
         self._number = 0
         self._last_us = 0
+        self._claim_s = 0.0
+        """What a claim takes, on average."""
         self._ahead_us = int((time() - monotonic()) * _MICRO)
         """Redis' clock, or this machine's where there is none, before our monotonic one."""
         self.lasts_s = 2.0
@@ -102,7 +144,13 @@ class Leases:
         self._last_us = max(self._last_us + 1, int(monotonic() * _MICRO) + self._ahead_us)
         return self._last_us
 
-    async def take(self, key: str, kind: str) -> tuple[Turn, Lease | None]:
+    def early(self, key: str, kind: str) -> Early | None:
+        """Ask for a lease that may not be needed, where that saves time."""
+        if self._claim_s < _FAR_S:
+            return None
+        return Early(self, key, self._tasks.spawn(self.take(key, kind), name="take lease early"))
+
+    async def take(self, key: str, kind: str) -> Taken:
         """Ask for an entry's lease; without waiting for it. Requests of one kind share one. Raises nothing."""
         if self._tier is None:
             return Turn.FREE, None
@@ -112,7 +160,9 @@ class Leases:
         for _ in range(_TRIES):
             began = monotonic()
             claim = await self._tier.claim(key, kind, lease.token, lease.lasts_s * _FIRST)
-            was_late = monotonic() - began >= _REFUSED_S
+            took_s = monotonic() - began
+            self._claim_s += _WEIGHT * (took_s - self._claim_s)
+            was_late = took_s >= _REFUSED_S
             if claim is not None or not self._tier.up or not was_late:
                 break
         if claim is None:

@@ -1,8 +1,8 @@
 """A TCP proxy that misbehaves on demand: between a client and a server, switchable while it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ class Fault:
     """What happens to the server's answers. The default is nothing."""
 
     delay_s: float = 0.0
-    """Each piece of an answer is late by so much; one round trip is one piece."""
+    """Each piece of an answer is late by so much, as on a long way: those that follow are not any later for it."""
     stall: bool = False
     """Nothing arrives, nothing is closed."""
     refuse: bool = False
@@ -28,6 +28,8 @@ class Fault:
 
 
 NONE = Fault()
+# Pieces of an answer that are late, at most.
+_UNDER_WAY = 1000
 
 
 @dataclass(slots=True)
@@ -105,23 +107,52 @@ class FaultProxy:
                 else:
                     upstream.write(data)
 
+    async def _late(self, answers: asyncio.StreamReader) -> AsyncGenerator[tuple[bytes, Fault], None]:
+        """Pieces, each with the fault that was there when it came."""
+        loop = asyncio.get_running_loop()
+        under_way: asyncio.Queue[tuple[float, bytes, Fault]] = asyncio.Queue(_UNDER_WAY)
+
+        async def read() -> None:
+            data = b"-"
+            while data:
+                try:
+                    data = await answers.read(65536)
+                except OSError:
+                    data = b""
+                await under_way.put((loop.time() + self.fault.delay_s, data, self.fault))
+
+        reading = asyncio.ensure_future(read())
+        try:
+            while True:
+                due, data, fault = await under_way.get()
+                if not data:
+                    return
+                if due > loop.time():
+                    await asyncio.sleep(due - loop.time())
+                yield data, fault
+        finally:
+            reading.cancel()
+
     async def _back(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while data := await answers.read(65536):
-                fault = self.fault
-                if fault.delay_s:
-                    await asyncio.sleep(fault.delay_s)
-                while self.fault.stall:
-                    await asyncio.sleep(0.005)
-                if fault.corrupt:
-                    data = bytes(byte ^ 0x55 for byte in data)
-                if fault.cut_after is not None:
-                    writer.write(data[: fault.cut_after])
-                    await writer.drain()
-                    if fault.reset:
-                        writer.transport.abort()
-                    return
-                writer.write(data)
+            async with aclosing(self._late(answers)) as pieces:
+                async for data, fault in pieces:
+                    if not await self._passed_on(data, fault, writer):
+                        return
+
+    async def _passed_on(self, data: bytes, fault: Fault, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection goes on."""
+        while self.fault.stall:
+            await asyncio.sleep(0.005)
+        if fault.corrupt:
+            data = bytes(byte ^ 0x55 for byte in data)
+        writer.write(data[: fault.cut_after])
+        if fault.cut_after is None:
+            return True
+        await writer.drain()
+        if fault.reset:
+            writer.transport.abort()
+        return False
 
 
 @asynccontextmanager

@@ -61,6 +61,8 @@ def text(figures: "Figures") -> str:
 def state(figures: "Figures") -> list[str]:
     """Everything but the requests, in lines."""
     memory, redis, purges, upstream = figures.memory, figures.redis, figures.purges, figures.upstream
+    fleet = figures.fleet
+    leases = ", ".join(f"{count} {turn}" for turn, count in fleet.leases.items()) or "none"
     ready = "ready" if figures.ready else f"not ready ({', '.join(figures.unready)})"
     flow = f"{figures.inflight} in flight, {figures.connections} connections"
     full = f"{size(memory.bytes)} of {size(memory.max_bytes)}"
@@ -70,7 +72,8 @@ def state(figures: "Figures") -> list[str]:
         f"memory: {full}, {memory.entries} entries, {memory.evictions} evictions",
         f"redis: {redis.state}, {redis.errors} errors, p99 {duration(redis.p99_seconds)}",
         f"API: {upstream.requests} requests, {upstream.failures} failures, p99 {duration(upstream.p99_seconds)}",
-        f"purges: {purges.applied} applied, lag {lag}",
+        f"purges: {purges.applied} applied, lag {lag}, {purges.losses} losses of the log",
+        f"fleet: {fleet.replicas} alive, leases: {leases}; {fleet.early_refreshes} early refreshes",
         f"config: {figures.reload.failures} failed reloads",
     ]
 

@@ -83,7 +83,8 @@ def test_what_is_no_request_is_shown_too() -> None:
     counted.failed("timeout")
     counted.count(metrics.PURGES, "tag")
     counted.gauge(metrics.MEMORY_BYTES, lambda: 50)
-    counted.reload_failures, counted.purge_lag_s = 2, 0.25
+    counted.count(metrics.EARLY, "event")
+    counted.reload_failures, counted.purge_lag_s, counted.purge_losses = 2, 0.25, 3
     now = seen(counted)
     assert ("1.2", True, "up", 1, 1, 0.25, 50, 100, 2) == (
         now.version,
@@ -96,6 +97,16 @@ def test_what_is_no_request_is_shown_too() -> None:
         now.memory.max_bytes,
         now.reload.failures,
     )
+    assert (3, 1) == (now.purges.losses, now.fleet.early_refreshes)
+
+
+def test_turns_are_told_apart() -> None:
+    counted = Metrics("1.2")
+    for turn in ("won", "won", "lost"):
+        counted.count(metrics.LEASES, turn)
+    counted.gauge(metrics.REPLICAS, lambda: 3)
+    now = seen(counted)
+    assert ({"won": 2, "lost": 1}, 3) == (now.fleet.leases, now.fleet.replicas)
 
 
 @pytest.mark.parametrize(("has_redis", "state"), [(True, "down"), (False, "none")])

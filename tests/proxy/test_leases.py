@@ -14,7 +14,8 @@ from proxy.leases import Ask, Lease, Leases, Turn, pauses
 from proxy.metrics import Metrics
 from proxy.tasks import Tasks
 from tests import servers
-from tests.redis_tiers import needs_redis, tier_on
+from tests.faults import fault_proxy
+from tests.redis_tiers import needs_redis, tier_on, url_of
 
 pytestmark = needs_redis
 
@@ -154,6 +155,59 @@ async def test_a_user_that_may_run_no_scripts_has_leases_nevertheless(server: se
         await released(a, lease)
 
         assert (theirs, (await b.take("e:plain", ""))[0]) == (Turn.THEIRS, Turn.OURS)
+
+
+async def test_only_a_redis_that_is_far_away_is_asked_for_leases_that_may_not_be_needed(
+    server: servers.Server,
+) -> None:
+    async with fault_proxy(server.port) as way, replica(url_of(way), timeout=0.2) as leases:
+        for number in range(3):
+            await leases.take(f"e:near-{number}", "")
+        near = leases.early("e:k", "")
+        way.set(delay_s=0.03)
+        for number in range(3):
+            await leases.take(f"e:far-{number}", "")
+        far = leases.early("e:k", "")
+        assert far is not None
+        far.leave()
+        way.set()
+        for number in range(30):
+            await leases.take(f"e:again-{number}", "")
+
+        assert (near, leases.early("e:k", "")) == (None, None)
+
+
+async def test_a_lease_that_was_asked_for_early_and_is_not_needed_is_released(server: servers.Server) -> None:
+    async with replica(server.url) as a, replica(server.url) as b:
+        a._claim_s = 1.0
+        first, second = a.early("e:left", ""), a.early("e:taken", "")
+        assert first is not None
+        assert second is not None
+        first.leave()
+        turn, lease = await second.take(has_seen=True)
+        second.leave()
+        while len(a._tasks):
+            await asyncio.sleep(0.001)
+        turns = [(await b.take(key, ""))[0] for key in ("e:left", "e:taken")]
+
+        assert (turn, lease is not None, turns) == (Turn.OURS, True, [Turn.OURS, Turn.THEIRS])
+
+
+async def test_what_was_seen_when_a_lease_was_asked_for_early_need_not_be_looked_at_again(
+    server: servers.Server,
+) -> None:
+    server.command("SET", "crowdgate:e:seen", "x")
+    server.command("SET", "crowdgate:e:new", "x")
+    async with replica(server.url) as a:
+        a._claim_s = 1.0
+        told = []
+        for key, has_seen in (("e:seen", True), ("e:new", False)):
+            early = a.early(key, "")
+            assert early is not None
+            _, lease = await early.take(has_seen=has_seen)
+            told.append(lease is not None and lease.has_entry)
+
+        assert told == [False, True]
 
 
 async def test_turns_are_counted(server: servers.Server) -> None:
