@@ -35,6 +35,7 @@ def test_json_has_the_same_in_names_that_stay(here: Live) -> None:
         "memory",
         "redis",
         "purges",
+        "fleet",
         "reload",
         "bucket_seconds",
     }
