@@ -36,6 +36,7 @@ from proxy.store.embedded import EmbeddedError
 from proxy.store.memory import Memory
 from proxy.store.shared import SharedTier
 from proxy.store.tiers import Copy, Tiers
+from proxy.sweeper import Sweeper
 from proxy.tasks import Tasks
 from proxy.upstream import Upstream
 from proxy.warm import Warmer
@@ -92,6 +93,9 @@ class Proxy:
         self.warmer = Warmer(self.handler, self.metrics)
         self.purge_log.heard.append(self.warmer.heard)
         self.hot = None if self.redis is None else Hot(self.tiers, self.redis, self.metrics)
+        self.sweeper = None if self.redis is None else Sweeper(self.tiers, self.redis, self.metrics)
+        if self.sweeper is not None:
+            self.purge_log.heard.append(self.sweeper.heard)
         self.warmed = False
         self.addresses: dict[str, str] = {}
         self._warming: list[asyncio.Task[None]] = []
@@ -211,6 +215,8 @@ class Proxy:
         self.tasks.spawn(self._sweep(), name="memory sweeper")
         if self.hot is not None:
             self.tasks.spawn(self.hot.tell(), name="hot keys")
+        if self.sweeper is not None:
+            self.tasks.spawn(self.sweeper.sweep(), name="redis sweeper")
         self.tasks.spawn(self._watch(), name="config watcher")
         self.tasks.spawn(self.warmer.watch(), name="purged warm resources")
 
@@ -239,7 +245,7 @@ class Proxy:
         offset_s = time() - monotonic()
         while True:
             await asyncio.sleep(_SWEEP_S)
-            self.memory.sweep(time())
+            self.tiers.sweep(time())
             jumped_s = time() - monotonic() - offset_s
             offset_s += jumped_s
             if abs(jumped_s) > _JUMP_S:

@@ -33,6 +33,7 @@ EVICTIONS = "crowdgate_evictions_total"
 PURGES = "crowdgate_purges_total"
 PURGE_LAG = "crowdgate_purge_lag_seconds"
 PURGE_LOSSES = "crowdgate_purge_log_losses_total"
+SWEPT = "crowdgate_swept_entries_total"
 REPLICAS = "crowdgate_replicas"
 LEASES = "crowdgate_leases_total"
 EARLY = "crowdgate_early_refreshes_total"
@@ -94,6 +95,7 @@ class Metrics:
         self.redis_up = False
         self.purge_lag_s = 0.0
         self.purge_losses = 0
+        self.swept = 0
         self.reload_failures = 0
         self.lost_lines = 0
         self.preloaded = 0
@@ -183,6 +185,7 @@ class Metrics:
         for name, (text, count) in {
             RELOAD_FAILURES: ("Config files that could not be loaded.", self.reload_failures),
             PURGE_LOSSES: ("Times that the purge log had a gap, and all was dropped.", self.purge_losses),
+            SWEPT: ("Purged entries that this replica took out of Redis.", self.swept),
             LOST_LINES: ("Access log lines that standard error did not take at once.", self.lost_lines),
         }.items():
             yield CounterMetricFamily(name, text, value=count)

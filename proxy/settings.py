@@ -225,6 +225,13 @@ class Redis(Group, frozen=True, kw_only=True):
             "Less than three times `timeout` is taken for that."
         ),
     ] = 2.0
+    sweep: Annotated[
+        Seconds,
+        Meta(
+            description="So often at most, after purges, one replica takes what they concern out of Redis, a few entries at a "
+            "time, to make room. 0: it stays until it expires. It is never served, either way."
+        ),
+    ] = 60.0
 
 
 class Client(Group, frozen=True, kw_only=True):

@@ -12,6 +12,13 @@ from proxy.store.entry import ASKED_AT, MAGIC
 from proxy.store.lanes import Command, Reply
 from proxy.store.shared import Claim
 
+# Names that Redis looks at in one step: a fraction of a millisecond.
+_AT_ONCE = 50
+_BEGINNING = 8192
+# Entries that are not alike differ in their first bytes: when they were asked for, and their checksum.
+_TOLD_BY = 64
+_GLOB = re.compile(rb"[][*?\\^-]")
+
 
 class Absurd(Exception):
     """An answer that makes no sense."""
@@ -51,6 +58,45 @@ def put(name: bytes, value: bytes, ttl_ms: int) -> Command:
 def swap(name: bytes, old: bytes, new: bytes, ttl_ms: int) -> Command:
     """Replaces a value that is still `old`, or drops it where `new` is empty. Answers 1, or 0."""
     return Command(("EVAL", _SWAP, 1, name, old, new, ttl_ms), int)
+
+
+_DROP = """
+if redis.call('GETRANGE', KEYS[1], 0, string.len(ARGV[1]) - 1) ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""".strip()
+
+
+def beginning(name: bytes) -> Command:
+    """Enough of an entry to tell what it is about, but for one with an enormous head."""
+    return Command(("GETRANGE", name, 0, _BEGINNING - 1))
+
+
+def drop(name: bytes, begin: bytes) -> Command:
+    """Drops a value that still begins so. Answers 1, or 0."""
+    return Command(("EVAL", _DROP, 1, name, begin[:_TOLD_BY]), int)
+
+
+def scan(cursor: int, prefix: bytes) -> Command:
+    """Some of the names that begin so, of one server. Redis looks at about as many as it is told, whatever they are."""
+    pattern = _GLOB.sub(rb"\\\g<0>", prefix) + b"*"
+    return Command(("SCAN", cursor, "MATCH", pattern, "COUNT", _AT_ONCE), list)
+
+
+def scanned(reply: Any, prefix: bytes) -> tuple[int, list[bytes]]:
+    """Where to go on, 0 at the end, and the names. Raises Absurd."""
+    try:
+        cursor, names = reply
+        return int(cursor), [name for name in names if name.startswith(prefix) and _is_text(name)]
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Absurd("scan") from error
+
+
+def _is_text(name: bytes) -> bool:
+    try:
+        name.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def lease(entry: bytes, kind: str) -> bytes:

@@ -136,8 +136,19 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
         )
 
 
+class _Beginning(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The first members of an entry."""
+
+    key: str
+    route: str
+    url: str
+    tags: tuple[str, ...]
+    born: int
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Entry)
+_beginning_decoder = msgspec.msgpack.Decoder(_Beginning)
 
 
 def encode(entry: Entry, *, compress_above: int) -> bytes:
@@ -192,6 +203,31 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
         raise Damaged("times")
     body = _body(payload[head_size:], flags, max_body)
     return msgspec.structs.replace(entry, url=url, tags=tags, body=body)
+
+
+def head_end(data: bytes) -> int:
+    """How many bytes an entry has before its body. Raises Damaged, also for entries of another version."""
+    if len(data) < _HEAD_AT:
+        raise Damaged("short")
+    magic, _, head_size, _ = _PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise Damaged("version")
+    return _HEAD_AT + int(head_size)
+
+
+def concerned_in(data: bytes, *, key: str) -> Concerned:
+    """What purges are matched against, of an entry whose first `head_end` bytes are these. Raises Damaged.
+
+    Without its body nobody can tell whether they are as they were stored: enough to drop it by, not to serve it.
+    """
+    try:
+        head = _beginning_decoder.decode(memoryview(data)[_HEAD_AT : head_end(data)])
+        url, tags = _unpacked(head.url), tuple(map(_unpacked, head.tags))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Damaged("head") from error
+    if head.key != key:
+        raise Damaged("key")
+    return Concerned(born=head.born, route=head.route, url=url, tags=tags)
 
 
 # A URL and the tags made of it hold whatever bytes a client sent, as `surrogateescape` has them; MessagePack's text is

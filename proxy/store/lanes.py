@@ -433,8 +433,8 @@ class Lanes:
             request.ended(error)
 
 
-class WaitingConnection:
-    """The connection that blocking reads use: it is no lane, and kept while it is well and leads to the same node."""
+class Apart:
+    """A connection that is no lane, for blocking reads, say. It is kept while it is well and leads to the same node."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

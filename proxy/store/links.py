@@ -22,7 +22,7 @@ from redis.exceptions import (
     SlotNotCoveredError,
 )
 
-from proxy.store.lanes import ERRORS, Command, Lanes, Request, Spawn, WaitingConnection, ask
+from proxy.store.lanes import ERRORS, Apart, Command, Lanes, Request, Spawn, ask
 from proxy.store.replies import HandshakeParser, Limits, Reply
 from proxy.store.topology import SLOTS, Node, Topology, topology_of
 
@@ -57,6 +57,10 @@ class Link(Protocol):
         """Commands of which one blocks, on a connection of their own and without a timeout: the caller cancels."""
         ...
 
+    async def aside(self, shard: str, *commands: Command) -> list[Reply]:
+        """Commands to a shard, whatever they are about, where they take no turn from others. The caller cancels."""
+        ...
+
     async def prepare(self) -> None:
         """Starts what is ours to start. Of the errors above it raises ConnectionError alone."""
         ...
@@ -87,7 +91,8 @@ class ServerLink:
         self._lanes = lanes
         self._revive = revive
         self._closing = closing
-        self._waiting = WaitingConnection(lanes.limits)
+        self._waiting = Apart(lanes.limits)
+        self._aside = Apart(lanes.limits)
 
     def shard(self, key: bytes) -> str:  # noqa: ARG002 - there is only one
         return ""
@@ -105,6 +110,10 @@ class ServerLink:
         pool = self._pool
         return await self._waiting.exchange("", pool.connection_class, pool.connection_kwargs, commands)
 
+    async def aside(self, shard: str, *commands: Command) -> list[Reply]:
+        pool = self._pool
+        return await self._aside.exchange(shard, pool.connection_class, pool.connection_kwargs, commands)
+
     async def prepare(self) -> None:
         if self._revive is not None:
             await self._revive()
@@ -118,6 +127,7 @@ class ServerLink:
 
     async def close(self) -> None:
         await self._waiting.close()
+        await self._aside.close()
         await self._lanes.close()
         if self._closing is not None:
             await self._closing()
@@ -150,7 +160,8 @@ class ClusterLink:
         self._limits = limits
         self._topology = Topology()
         self._lanes: dict[str, Lanes] = {}
-        self._waiting = WaitingConnection(limits)
+        self._waiting = Apart(limits)
+        self._aside = Apart(limits)
         self._looking = asyncio.Lock()
         self._looks = 0
         self._looked_at = float("-inf")
@@ -186,6 +197,12 @@ class ClusterLink:
             await self._follow(redirect, node)
         return replies
 
+    async def aside(self, shard: str, *commands: Command) -> list[Reply]:
+        node = self._topology.nodes.get(shard)
+        if node is None:
+            raise RedisClusterException("no such node any more")
+        return await self._aside.exchange(shard, self._kind, self._kwargs(node), commands)
+
     async def prepare(self) -> None:
         pass
 
@@ -214,6 +231,7 @@ class ClusterLink:
         if self._look_due is not None:
             self._look_due.cancel()
         await self._waiting.close()
+        await self._aside.close()
         await asyncio.gather(*(lanes.close() for lanes in self._lanes.values()))
 
     def _kwargs(self, node: Node) -> dict[str, Any]:

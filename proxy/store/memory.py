@@ -36,6 +36,10 @@ def _nobody(_reason: str) -> None:
     pass
 
 
+def _by_none(_value: object) -> bool:
+    return False
+
+
 class Memory(Generic[V]):
     """Values by key. `on_evict` hears the reason, an `Evicted`, once for every value that left."""
 
@@ -82,16 +86,19 @@ class Memory(Generic[V]):
         """Remove and return a value, because it was purged."""
         return self._drop(key, Evicted.PURGED)
 
-    def sweep(self, now: float, limit: int = 1000) -> int:
-        """Drop what `until` has passed of the next `limit` entries; returns how many.
+    def sweep(self, now: float, is_purged: Callable[[V], bool] = _by_none, limit: int = 1000) -> int:
+        """Drop what `until` has passed, or a purge concerns, of the next `limit` entries; returns how many.
 
         Goes on where the last call stopped, so that calls of bounded length see everything in turn.
         """
-        expired = [node.key for node in self._cache.walk(limit) if node.until < now]
-        for key in expired:
+        seen = list(self._cache.walk(limit))
+        expired = [node.key for node in seen if node.until < now]
+        purged = [node.key for node in seen if node.until >= now and is_purged(node.value)]
+        for key in expired + purged:
             del self._cache[key]
         self._report(Evicted.EXPIRED, len(expired))
-        return len(expired)
+        self._report(Evicted.PURGED, len(purged))
+        return len(expired) + len(purged)
 
     def resize(self, max_bytes: int) -> None:
         self._report(Evicted.SIZE, self._cache.resize(max_bytes))

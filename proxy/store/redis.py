@@ -48,7 +48,7 @@ from proxy.store.breaker import Breaker, Change
 from proxy.store.commands import Absurd
 from proxy.store.lanes import ERRORS, KEY, AbsurdReplyError, Command, Reply, Request, prepared
 from proxy.store.links import Link
-from proxy.store.shared import Claim, Put, RedisDown, Tail
+from proxy.store.shared import Claim, Put, RedisDown, Refused, Tail
 from proxy.tasks import Tasks
 
 _log = Logger(__name__)
@@ -351,6 +351,41 @@ class RedisTier:
         read = _read(commands.records_of_one, _told(call))
         return Tail(records=read, intact=last_id == NO_RECORD or bool(replies[1]))
 
+    def shards(self) -> list[str]:
+        found = self._link.shards()
+        return sorted(found - {""}) or [""]
+
+    async def sweep(
+        self, shard: str, cursor: int, is_gone: Callable[[str, bytes], bool]
+    ) -> tuple[int | None, int]:
+        """Of an entry, `is_gone` gets its key and its first 8 KiB."""
+        prefix = self._name("e:")
+        (reply,) = await self._aside(shard, commands.scan(cursor, prefix))
+        following, names = _read(partial(commands.scanned, prefix=prefix), _granted(reply))
+        begins = await self._aside(shard, *[commands.beginning(name) for name in names])
+        gone = [
+            (name, begin)
+            for name, begin in zip(names, begins, strict=True)
+            if isinstance(begin, bytes) and is_gone(self._key(name), begin)
+        ]
+        drops = [
+            commands.drop(name, begin) if self._scripts else Command(("UNLINK", name), int)
+            for name, begin in gone
+        ]
+        dropped = sum(reply for reply in await self._aside(shard, *drops) if isinstance(reply, int))
+        return following or None, dropped
+
+    async def _aside(self, shard: str, *asked: Command) -> list[Reply]:
+        if not asked:
+            return []
+        if self._is_out(shard):
+            raise RedisDown("out")
+        try:
+            async with asyncio.timeout(_PROBE_STEPS * self._timeout):
+                return await self._link.aside(shard, *asked)
+        except ERRORS as error:
+            raise RedisDown(kind_of(error)) from error
+
     async def table_set(self, key: str, field: str, value: bytes) -> None:
         name = self._name(key)
         _told(await self._call("table_set", name, Command(("HSET", name, field, value), int)))
@@ -383,6 +418,9 @@ class RedisTier:
     def _name(self, key: str) -> bytes:
         # surrogatepass: any str is a key, and no two are the same one.
         return (self._prefix + key).encode("utf-8", "surrogatepass")
+
+    def _key(self, name: bytes) -> str:
+        return name[len(self._prefix) :].decode("utf-8", "surrogatepass")
 
     def _value(self, call: _Call) -> bytes | None:
         if call.replies is None or not isinstance(call.replies[0], bytes):
@@ -576,6 +614,16 @@ class RedisTier:
 def _is_unknown(call: _Call) -> bool:
     """Whether it was asked what it does not know: some services leave commands out."""
     return call.replies is not None and str(call.replies[0]).startswith("unknown command")
+
+
+def _granted(reply: Reply) -> Any:
+    """The answer. Raises Refused if it is that we may not ask, RedisDown for other errors."""
+    if not isinstance(reply, ResponseError):
+        return reply
+    kind = kind_of(reply)
+    if kind in _AILING:
+        raise RedisDown(kind)
+    raise Refused(str(reply))
 
 
 def _told(call: _Call) -> Any:

@@ -3,6 +3,7 @@
 Apart from the tier itself, which loads redis-py (85 ms, 12 MB): a proxy without Redis need not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -10,6 +11,10 @@ from typing import Protocol
 
 class RedisDown(Exception):
     """A stream or a table could not be read or written; the text is the kind of failure."""
+
+
+class Refused(Exception):
+    """Redis does not do that for us, now or later; the text says what it says."""
 
 
 class Put(IntEnum):
@@ -77,6 +82,17 @@ class SharedTier(Protocol):
 
     async def stream_after(self, key: str, last_id: str, *, block_ms: int, count: int) -> Tail:
         """Records after an id. Raises RedisDown."""
+
+    def shards(self) -> list[str]:
+        """The parts of Redis that hold values."""
+
+    async def sweep(
+        self, shard: str, cursor: int, is_gone: Callable[[str, bytes], bool]
+    ) -> tuple[int | None, int]:
+        """Look at some of a shard's entries, and drop those whose beginning says that they are gone.
+
+        Returns where to go on, None if that was all, and how many were dropped. Raises RedisDown, Refused.
+        """
 
     async def table_set(self, key: str, field: str, value: bytes) -> None:
         """Set a field of a table. Raises RedisDown."""

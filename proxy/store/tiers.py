@@ -14,7 +14,7 @@ from proxy.policy.freshness import MAX_SKEW_S, Times, may_be_due_from
 from proxy.policy.key import variant
 from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
-from proxy.store.entry import Damaged, Entry, decode, encode
+from proxy.store.entry import Damaged, Entry, concerned_in, decode, encode
 from proxy.store.memory import Memory
 from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
@@ -257,6 +257,23 @@ class Tiers:
         if route is None or not route.settings.memory or not key.startswith(f"e:{route.namespace}:"):
             return False
         return self.remember(entry, route, now, redis_left_s=left_s) is not None
+
+    def is_purged(self, key: str, data: bytes) -> bool:
+        """Whether what begins so in Redis is purged for good. What can't be told is not."""
+        try:
+            concerned = concerned_in(data, key=key)
+        except Damaged:
+            return False
+        known = self._log.readable and concerned.born <= self._log.purges.last
+        return known and self._log.purges.standing(concerned).purged
+
+    def sweep(self, now: float) -> None:
+        """Let go of some of what memory has and nobody may be served any more."""
+        self.memory.sweep(now, self._is_useless)
+
+    def _is_useless(self, copy: Copy) -> bool:
+        purges = self._log.purges
+        return copy.epoch != purges.epoch and purges.standing(copy.entry.concerned).purged
 
     # -- both --
 

@@ -47,7 +47,7 @@ from proxy.policy.tags import response_tags, too_many
 from proxy.policy.targeted import strings, targeted
 from proxy.policy.validators import Condition, entity_tags, evaluate
 from proxy.policy.writes import purged_by, purged_by_answer
-from proxy.store.entry import ASKED_AT, Damaged, Entry, decode, encode
+from proxy.store.entry import ASKED_AT, Damaged, Entry, concerned_in, decode, encode
 from proxy.store.lanes import ERRORS, Command, exchange
 from proxy.store.links import ClusterLink
 from proxy.store.tiers import variant_key
@@ -508,6 +508,17 @@ def _sealed(head: bytes, body: bytes, flags: int) -> bytes:
 
 
 def _decoded(data: bytes) -> Entry | None:
+    found = _whole(data)
+    try:
+        # What a sweeper tells by its beginning is what the whole of it says.
+        beginning = concerned_in(data, key="k")
+    except Damaged:
+        beginning = None
+    assert found is None or beginning == found.concerned
+    return found
+
+
+def _whole(data: bytes) -> Entry | None:
     try:
         found = decode(data, key="k", max_body=_MAX_BODY)
     except Damaged:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
-from proxy.store.entry import VERSION, Damaged, Entry, Got, decode, encode
+from proxy.store.entry import VERSION, Damaged, Entry, Got, concerned_in, decode, encode, head_end
 from proxy.wire.fields import Fields, block
 
 MAX_BODY = 1_000_000
@@ -297,6 +297,27 @@ def test_purges_are_matched_against_what_it_is_known_by() -> None:
     expected = Concerned(born=ENTRY.born, route="events", url="/events?page=1", tags=("events", "event:7"))
 
     assert expected == ENTRY.concerned
+
+
+@given(ENTRIES)
+@example(changed(url="/\udcff\u20ac", tags=("event:\udcff",)))
+def test_its_beginning_tells_what_purges_are_matched_against(entry: Entry) -> None:
+    data = encode(entry, compress_above=100)
+
+    assert concerned_in(data[: head_end(data)], key=entry.key) == entry.concerned
+
+
+@pytest.mark.parametrize("cut", [0, 10, 27, 28, 60], ids=str)
+def test_too_little_of_an_entry_tells_nothing(cut: int) -> None:
+    with pytest.raises(Damaged):
+        concerned_in(encode(ENTRY, compress_above=100)[:cut], key=ENTRY.key)
+
+
+def test_the_beginning_of_another_key_or_version_tells_nothing() -> None:
+    data = encode(ENTRY, compress_above=100)
+    for other, key in ((data, "e:other"), (b"CG\x02" + data[3:], ENTRY.key)):
+        with pytest.raises(Damaged):
+            concerned_in(other, key=key)
 
 
 def test_freshness_is_decided_by_its_times_and_its_soft_purge() -> None:

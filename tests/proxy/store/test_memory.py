@@ -105,6 +105,16 @@ def test_a_value_may_stay_as_long_as_until_and_is_answered_until_swept() -> None
     assert (tier.sweep(now=10.1), tier.get("a")) == (1, None)
 
 
+def test_a_sweep_drops_what_is_purged_and_says_so() -> None:
+    reasons: list[str] = []
+    tier: Memory[str] = Memory(max_bytes=10_000, max_object_bytes=10_000, on_evict=reasons.append)
+    for key, value in (("a", "purged"), ("b", "good"), ("c", "purged")):
+        tier.put(key, value, size=10, until=5 if key == "c" else 100)
+
+    assert tier.sweep(10, lambda value: value == "purged") == 2
+    assert ([key for key, _ in tier.items()], sorted(reasons)) == (["b"], ["expired", "purged"])
+
+
 def test_a_sweep_looks_at_so_many_and_the_next_goes_on_there() -> None:
     tier = memory()
     for number in range(10):
@@ -230,7 +240,7 @@ class AgainstADict(RuleBasedStateMachine):
     @rule(now=st.integers(0, 10), limit=st.integers(0, 30))
     def sweep(self, now: int, limit: int) -> None:
         before = self.tier.entries
-        assert self.tier.sweep(now, limit) == before - self.tier.entries <= limit
+        assert self.tier.sweep(now, limit=limit) == before - self.tier.entries <= limit
         if limit >= before:
             assert all(self.model[key][1] >= now for key, _ in self.tier.items())
 
