@@ -189,17 +189,13 @@ class Admin:
         return _json(done, status=200 if reached.everywhere else 202)
 
     def _shared(self, shared: bool) -> dict[str, Any]:  # noqa: FBT001 - one caller's one fact
+        if shared and self._proxy.redis is not None:
+            return {"shared": True}
         if self._proxy.redis is None:
-            return {
-                "shared": False,
-                "note": "no Redis: other replicas, if there are any, keep what they have",
-            }
-        if not shared:
-            return {
-                "shared": False,
-                "note": "Redis does not take it now: the other replicas learn of it when it does",
-            }
-        return {"shared": True}
+            why = "no Redis: other replicas, if there are any, keep what they have"
+        else:
+            why = "Redis does not take it now: the other replicas learn of it when it does"
+        return {"shared": False, "note": why}
 
     async def warm(self, request: web.Request) -> web.Response:
         known = [resource.name for resource in self._proxy.config.settings.warm]

@@ -184,14 +184,14 @@ class Proxy:
 
     async def purge(self, names: Sequence[Name], *, soft: bool) -> bool:
         """Purge. False if the other replicas will learn of it later."""
-        routes = self.config.routes
-        return await self.purge_log.purge([as_stored(name, routes) for name in names], soft=soft)
+        return await self.purge_log.purge(self._as_stored(names), soft=soft)
 
     async def purge_and_wait(self, names: Sequence[Name], *, soft: bool, timeout_s: float) -> Reached:
         """Purge, and wait until all replicas have applied it."""
-        routes = self.config.routes
-        stored = [as_stored(name, routes) for name in names]
-        return await self.purge_log.purge_and_wait(stored, soft=soft, timeout_s=timeout_s)
+        return await self.purge_log.purge_and_wait(self._as_stored(names), soft=soft, timeout_s=timeout_s)
+
+    def _as_stored(self, names: Sequence[Name]) -> list[Name]:
+        return [as_stored(name, self.config.routes) for name in names]
 
     # -- life --
 

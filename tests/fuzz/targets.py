@@ -57,6 +57,7 @@ from proxy.wire.request import BadRequest, HeadReader, Limits, RequestHead
 from proxy.wire.request import parse_head as parse_request
 from proxy.wire.response import BadResponse, Body
 from proxy.wire.response import parse_head as parse_response
+from tests.entries import an_entry
 
 Target = Callable[[bytes], None]
 
@@ -458,23 +459,17 @@ def records(data: bytes) -> None:
 # -- the store --
 
 _MAX_BODY = 64 * 1024
-_ENTRY = Entry(
+_ENTRY = an_entry(
+    _NOW,
     key="k",
-    route="events",
     url="/events?page=1",
     tags=("events", "event:1"),
     born=1,
-    status=200,
-    reason=b"OK",
     head=b"Content-Type: application/json\r\nX-Latin: \xe9\r\n",
     etag=b'"a"',
-    last_modified=b"",
-    generated=_NOW,
-    fresh_until=_NOW + 60,
     revalidate_s=1.0,
     error_s=1.0,
     keep_until=_NOW + 600,
-    explicit=True,
     body=b'{"events": []}' * 40,
 )
 _SOUND = encode(_ENTRY, compress_above=64)

@@ -20,6 +20,7 @@ from proxy.store.memory import Memory
 from proxy.store.tiers import Copy, Tiers
 from proxy.wire.fields import Fields
 from tests import servers
+from tests.entries import an_entry
 from tests.proxy.store.test_tiers import Log
 from tests.redis_tiers import needs_redis, tier_on
 
@@ -37,26 +38,13 @@ def server() -> Iterator[servers.Server]:
 
 
 def entry(number: int, **more: Any) -> Entry:
-    made = Entry(
-        key=f"e:{ROUTE.namespace}:{number:032x}",
-        route=ROUTE.name,
-        url=f"/events?{number}",
-        tags=("events",),
-        born=0,
-        status=200,
-        reason=b"OK",
-        head=b"",
-        etag=b"",
-        last_modified=b"",
-        generated=NOW,
-        fresh_until=NOW + 60,
-        revalidate_s=0.0,
-        error_s=0.0,
-        keep_until=4_000_000_000.0,
-        explicit=True,
-        body=b"x" * 1000,
-    )
-    return msgspec.structs.replace(made, **more)
+    made = {
+        "key": f"e:{ROUTE.namespace}:{number:032x}",
+        "route": ROUTE.name,
+        "url": f"/events?{number}",
+        "body": b"x" * 1000,
+    }
+    return an_entry(NOW, **{**made, **more})
 
 
 class Replica:

@@ -19,6 +19,7 @@ from proxy.store.tiers import Copy, Tiers
 from proxy.sweeper import Sweeper
 from proxy.tasks import Tasks
 from tests import servers
+from tests.entries import an_entry
 from tests.log_lines import capture_logs
 from tests.redis_tiers import needs_redis, tier_on
 
@@ -40,25 +41,7 @@ class Replica:
 
 
 def entry(key: str, *, tag: str, born: int, head: bytes = b"") -> Entry:
-    return Entry(
-        key=key,
-        route="events",
-        url=f"/{key}",
-        tags=(tag,),
-        born=born,
-        status=200,
-        reason=b"OK",
-        head=head,
-        etag=b"",
-        last_modified=b"",
-        generated=1.0,
-        fresh_until=2.0,
-        revalidate_s=0.0,
-        error_s=0.0,
-        keep_until=3.0,
-        explicit=True,
-        body=b"x" * 2000,
-    )
+    return an_entry(key=key, url=f"/{key}", tags=(tag,), born=born, head=head, body=b"x" * 2000)
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ from proxy.settings import Route
 from proxy.store.entry import Entry
 from proxy.store.memory import Memory
 from proxy.store.tiers import Copy, Tiers
+from tests.entries import an_entry
 
 KEYS = ("/a", "/b")
 NAMES = [(Kind.TAG, "/a"), (Kind.URL, "/b"), (Kind.ROUTE, "r"), (Kind.PATTERN, "/a*"), (Kind.PATTERN, "*a")]
@@ -40,24 +41,17 @@ NOW = 1_000_000.0
 
 def answer(key: str, *, born: int, asked: int) -> Entry:
     """A stored answer; `asked` is the moment of the machine at which the API was asked."""
-    return Entry(
+    return an_entry(
+        NOW,
         key=key,
         route="r",
         url=key,
         tags=(key,),
         born=born,
         asked=asked,
-        status=200,
-        reason=b"OK",
-        head=b"",
-        etag=b"",
-        last_modified=b"",
-        generated=NOW,
-        fresh_until=NOW + 60,
         revalidate_s=60.0,
         error_s=60.0,
         keep_until=NOW + 600,
-        explicit=True,
     )
 
 

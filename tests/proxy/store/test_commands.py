@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from proxy.store import commands
 from proxy.store.commands import Absurd, claimed, records_of_one, stream_id, table
-from proxy.store.entry import ASKED_AT, Entry, encode
+from proxy.store.entry import ASKED_AT, encode
 from proxy.store.shared import Claim, Put
 from tests import servers
+from tests.entries import an_entry
 from tests.faults import FaultProxy
 from tests.redis_tiers import back_within, needs_redis, tier_on
 
@@ -19,26 +20,7 @@ FUTURE_US = 4_000_000_000_000_000
 
 
 def entry(body: bytes, asked: int) -> bytes:
-    made = Entry(
-        key="e:k",
-        route="events",
-        url="/events",
-        tags=(),
-        born=0,
-        status=200,
-        reason=b"OK",
-        head=b"",
-        etag=b"",
-        last_modified=b"",
-        generated=1.0,
-        fresh_until=2.0,
-        revalidate_s=0.0,
-        error_s=0.0,
-        keep_until=3.0,
-        explicit=True,
-        asked=asked,
-        body=body,
-    )
+    made = an_entry(tags=(), asked=asked, body=body)
     return encode(made, compress_above=10_000)
 
 

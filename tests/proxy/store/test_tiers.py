@@ -18,29 +18,12 @@ from proxy.store.redis import RedisTier
 from proxy.store.tiers import Copy, Tiers, signpost, variant_key
 from proxy.wire.fields import Fields
 from tests import servers
+from tests.entries import an_entry
 from tests.redis_tiers import needs_redis, tier_on
 
 NOW = 1_800_000_000.0
 NOBODY: Fields = ()
-ENTRY = Entry(
-    key="e:k",
-    route="events",
-    url="/events",
-    tags=("events",),
-    born=record_id("5-0"),
-    status=200,
-    reason=b"OK",
-    head=b"A: b\r\n",
-    etag=b"",
-    last_modified=b"",
-    generated=NOW,
-    fresh_until=NOW + 60,
-    revalidate_s=0.0,
-    error_s=0.0,
-    keep_until=NOW + 100,
-    explicit=True,
-    body=b"body" * 1000,
-)
+ENTRY = an_entry(NOW, born=record_id("5-0"), head=b"A: b\r\n", keep_until=NOW + 100, body=b"body" * 1000)
 
 
 @dataclass
