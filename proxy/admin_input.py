@@ -17,6 +17,8 @@ _LISTED = 100
 # Replicas apply a purge within milliseconds; one that has not after so long is ill.
 _WAIT_S = 5.0
 MAX_WAIT_S = 60.0
+# A purge is applied in one piece, and requests wait for that: a thousand names take 6 ms.
+MAX_NAMES = 1000
 # As long as a request line may be by default (client.max_line): no URL that is stored is longer.
 _MAX_VALUE = 8190
 
@@ -53,6 +55,9 @@ def purge_asked(body: bytes, known_routes: Collection[str]) -> PurgeAsked:
         for index, value in enumerate(_strings(asked, field)):
             _check_name(f"{field}[{index}]", kind, value, known_routes)
             names[kind, value] = None
+    if len(names) > MAX_NAMES:
+        remedy = "name a tag, route or pattern that they share, or send several requests"
+        raise BadInput(f"{len(names)} names are more than {MAX_NAMES}: {remedy}")
     if not names:
         raise BadInput('nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes')
     return PurgeAsked(names=tuple(names), soft=_flag(asked, "soft"), wait_s=_wait_s(asked))

@@ -49,6 +49,8 @@ _SWEEP_S = 1.0
 _JUMP_S = 2.0
 # Readiness waits so long for required warm resources: a pod that never gets ready helps nobody.
 _WARM_WAIT_S = 10.0
+# And so long for a purge log that is there, and is long.
+_LOG_WAIT_S = 10.0
 _CATCH_UP_S = 2.0
 # 20ms: what has just been received is counted as in flight by then.
 _LAST_LOOK_S = 0.02
@@ -224,6 +226,7 @@ class Proxy:
         """Warm all resources once; required ones, and what is hot elsewhere, hold readiness back for a bounded time."""
         loaded = self.config.settings
         required = [resource for resource in loaded.warm if resource.required]
+        await self._log_is_read()
         with suppress(TimeoutError):
             async with asyncio.timeout(_WARM_WAIT_S):
                 if self.hot is not None and self.redis is not None and self.redis.up:
@@ -232,6 +235,14 @@ class Proxy:
                 await self.warmer.warm(required, forced=False)
         self.warmed = True
         self._keep_warm()
+
+    async def _log_is_read(self) -> None:
+        """Until then nothing that Redis has can be used. A long log takes seconds."""
+        deadline = monotonic() + _LOG_WAIT_S
+        while self.redis is not None and self.redis.up and not self.purge_log.readable:
+            if monotonic() >= deadline:
+                return
+            await asyncio.sleep(_LAST_LOOK_S)
 
     def _keep_warm(self) -> None:
         for task in self._warming:

@@ -32,6 +32,8 @@ from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 _FAILING = OUTAGES | {500}
 # Fields by which an error is told apart; requests with more are made to be odd.
 _MAX_PROVOKING = 32
+# What a busy process takes to tell those who wait.
+_MOMENT_S = 0.1
 # An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
 PASS_S = 5.0
 # The API failed, maybe only that of one replica: the others try at once, and the next crowd behind one of them again.
@@ -53,6 +55,8 @@ class Filled:
     stored: bool = False
     shared: bool = False
     """Whether Redis has it, for the other replicas."""
+    purged: bool = False
+    """Whether a purge came while it was under way, so that it was not stored."""
     failure: str = ""
     """Why the API's own answer could not be had, where a stale one stands in."""
     own: bytes = b""
@@ -176,18 +180,25 @@ class Fetcher:
                 turn, lease = await early.take(has_seen=found is not None)
             else:
                 turn, lease = await self._leases.take(key, fill.kind)
-            early = None
+            if early is not None:
+                # It is another key's, or taken.
+                early.leave()
+                early = None
             if lease is not None:
                 return await self._ask_for_all(fill, found, flight, lease)
             if turn is not Turn.THEIRS or not (pause_s := pause()):
                 # No lease to be had, or waited long enough.
                 return await self._ask(fill, found, flight)
-            if fill.ahead and found is not None:
+            if fill.ahead and found is not None and self._is_fresh_for_a_moment(fill, found):
                 return Filled(found=found, source=Outcome.HIT_REDIS)
             await asyncio.sleep(pause_s)
             found = await self._best_stored(fill)
             if (filled := self._will_do(fill, found, flight)) is not None:
                 return filled
+
+    def _is_fresh_for_a_moment(self, fill: Fill, found: Found) -> bool:
+        """Whether those who have joined, and are told a little later, can still use it."""
+        return freshness.use(found.times, fill.wanted, self._clock() + _MOMENT_S) is Use.FRESH
 
     async def _ask_for_all(
         self, fill: Fill, found: Found | None, flight: Flight[Landed], lease: Lease
@@ -207,6 +218,8 @@ class Fetcher:
             self._leases.release(lease, passed_s=passed_s)
 
     async def _ask(self, fill: Fill, found: Found | None, flight: Flight[Landed]) -> Landed:
+        # It may have been purged since it was found: then the API must not be asked whether it is still good.
+        found = self._tiers.current(found) if found is not None else None
         landed = await self._from_api(fill, found, flight)
         if found is not None and isinstance(landed, Unshared) and _withdraws(fill, landed):
             if fill.wanted.api_asked:
@@ -387,20 +400,25 @@ class Fetcher:
         filled = replace(filled, stored=self._tiers.keep(entry, fill.text, route, now))
         flight.land(filled)
         if not filled.stored:
-            return filled
+            return replace(filled, purged=True)
         return replace(filled, shared=await self._tiers.store(entry, fill.text, route, now))
 
     def _stand_in(self, fill: Fill, found: Found | None, failure: str) -> Filled | None:
-        if found is None or not freshness.usable_on_error(found.times, fill.wanted, self._clock()):
+        current = self._tiers.current(found) if found is not None else None
+        if current is None or not freshness.usable_on_error(current.times, fill.wanted, self._clock()):
             return None
-        return Filled(found=found, source=Outcome.STALE, failure=failure)
+        return Filled(found=current, source=Outcome.STALE, failure=failure)
 
 
 def _passed_s(landed: Landed) -> float:
     """For how long replicas should not wait for one another, after such an end; 0 where the next may be the one."""
     match landed:
-        case Filled(shared=shared, source=source):
-            return 0.0 if shared or source is Outcome.HIT_REDIS else _FAILED_S
+        case Filled(purged=True) | Filled(shared=True) | Filled(source=Outcome.HIT_REDIS):
+            return 0.0
+        case Filled(source=Outcome.REVALIDATED, stored=False):
+            return PASS_S
+        case Filled():
+            return _FAILED_S
         case Unshared(reason=reason) if reason == NOT_MODIFIED:
             return 0.0
         case Unshared(exchange=exchange):

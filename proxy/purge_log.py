@@ -321,6 +321,21 @@ class PurgeLog:
 
     async def _look_back(self, tier: SharedTier) -> None:
         """Something is missing: find out what."""
+        look = await self._whole_look(tier)
+        fresh = self._known.look_back(look)
+        if fresh is not None:
+            if self._known.lacks_some:
+                log.warning("purge log has lost its end", last=self._known.cursor)
+            await self._heard(fresh, look.records)
+            return
+        self.readable = False
+        self._metrics.purge_losses += 1
+        log.warning("purge log was lost; what was stored is dropped", last=self._known.cursor)
+        self._known.lose()
+        self._applied(())
+
+    async def _whole_look(self, tier: SharedTier) -> Look:
+        """All records from the oldest that is known on."""
         due, after = self._known.due(), self._known.before_anchor
         records: list[Raw] = []
         more = True
@@ -329,17 +344,7 @@ class PurgeLog:
             records += tail.records
             more = len(tail.records) == _BATCH
             after = tail.records[-1][0] if more else after
-        fresh = self._known.look_back(Look(records=records, intact=True, due=due))
-        if fresh is not None:
-            if self._known.lacks_some:
-                log.warning("purge log has lost its end", last=self._known.cursor)
-            await self._heard(fresh, records)
-            return
-        self.readable = False
-        self._metrics.purge_losses += 1
-        log.warning("purge log was lost; what was stored is dropped", last=self._known.cursor)
-        self._known.lose()
-        self._applied(())
+        return Look(records=records, intact=True, due=due)
 
     async def _heard(self, fresh: Sequence[Record], records: Sequence[Raw]) -> None:
         """Say and count what was read."""

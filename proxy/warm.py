@@ -24,6 +24,8 @@ _JITTER = 0.05
 # A resource that failed is tried again so soon, or sooner while what is stored runs out.
 _RETRY_S = 5.0
 _SOON_S = 0.1
+# A thousand at once would keep Redis and the API from everybody else.
+_AT_ONCE = 32
 # A storm of purges costs the API no more than this many fetches a second.
 _LOOK_EVERY_S = 0.2
 # Memory lets go of what Redis also has after `memory.max_age`: warm resources are read again before.
@@ -39,6 +41,7 @@ class Warmer:
         self._handler = handler
         self._metrics = metrics
         self._purged = asyncio.Event()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._cold: dict[str, asyncio.Event] = {}
         """By name, of those that are being kept warm: to be set when one is purged."""
 
@@ -93,7 +96,7 @@ class Warmer:
 
     async def _fetch(self, resource: settings.Warm, **how: Any) -> Warmed:
         try:
-            async with asyncio.timeout(resource.timeout):
+            async with self._turns, asyncio.timeout(resource.timeout):
                 warmed = await self._handler.warm(_request(resource, self._handler), **how)
         except TimeoutError:
             warmed = Warmed(result=f"no answer within {resource.timeout:g}s")

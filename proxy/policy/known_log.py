@@ -204,7 +204,7 @@ class KnownLog:
     @property
     def anchor(self) -> str:
         """The oldest record that is known, from which on the log is looked at where something may be missing."""
-        young = self.purges.last - _YOUNG
+        young = min(self.purges.last - _YOUNG, self._at)
         return next((id_ for id_ in self._recent if record_id(id_) >= young), self.cursor)
 
     @property
@@ -218,13 +218,15 @@ class KnownLog:
         Then nothing has been taken in, and `lose` is to be called. Raises BadLog.
         """
         anchor, known = self.anchor, self._recent
-        if not look.records or look.records[0][0] != anchor or not self._is(*look.records[0]):
-            return None
         first = record_id(anchor)
-        there = {id_ for id_, fields in look.records if self._is(id_, fields)}
+        # What was appended meanwhile may have taken the place of the oldest that were known.
+        records = [record for record in look.records if record_id(record[0]) >= first]
+        if not records or records[0][0] != anchor or not self._is(*records[0]):
+            return None
+        there = {id_ for id_, fields in records if self._is(id_, fields)}
         # What was appended after the look began is not missing.
         late = self._unread.keys() - look.due
-        for id_ in known.keys() - there - late:
+        for id_ in [id_ for id_ in known if id_ not in there and id_ not in late]:
             self._unread.pop(id_, None)
             if record_id(id_) > first:
                 self._put_back(id_, known[id_].what)
@@ -233,7 +235,7 @@ class KnownLog:
         # Of what is not known there, any number up to now may be one that entries bear already.
         self._own = max(self._own, self.purges.last)
         self._recent = OrderedDict((id_, known[id_]) for id_ in known if id_ in there)
-        fresh = self._take(look.records, there)
+        fresh = self._take(records, there)
         for id_ in late - there:
             self._keep(id_, known[id_])
         return fresh
@@ -341,8 +343,12 @@ class KnownLog:
 
     def _keep(self, id_: str, known: _Known) -> None:
         self._recent[id_] = known
-        if len(self._recent) > MAX_RECENT:
-            self._recent.popitem(last=False)
+        while len(self._recent) > MAX_RECENT:
+            oldest = next(iter(self._recent))
+            if oldest == self.cursor or oldest in self._unread:
+                # The log is looked back at from what was read last, and what it loses of ours is put back: until that is read.
+                break
+            del self._recent[oldest]
 
     # -- what is to be done about it --
 

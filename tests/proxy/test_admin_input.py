@@ -23,6 +23,10 @@ def refusal(body: object) -> str:
     [
         (b"", 'nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes'),
         ({"tags": []}, 'nothing to purge: send {"tags": ["events"]}, or urls, patterns, routes'),
+        (
+            {"tags": [str(number) for number in range(1001)]},
+            "1001 names are more than 1000: name a tag, route or pattern that they share, or send several requests",
+        ),
         ({"url": ["/a"]}, "unknown field `url`; did you mean urls?"),
         (
             {"xyz": 1},

@@ -177,6 +177,41 @@ async def test_only_a_redis_that_is_far_away_is_asked_for_leases_that_may_not_be
         assert (near, leases.early("e:k", "")) == (None, None)
 
 
+async def test_a_busy_process_does_not_take_redis_for_far_away(server: servers.Server) -> None:
+    async with replica(server.url, timeout=0.5) as leases:
+        loop = asyncio.get_running_loop()
+        is_busy = True
+
+        def work() -> None:
+            # What a turn of a busy loop takes.
+            time.sleep(0.01)
+            if is_busy:
+                loop.call_soon(work)
+
+        work()
+        for number in range(30):
+            await leases.take(f"e:busy-{number}", "")
+        is_busy = False
+
+        assert leases.early("e:k", "") is None
+
+
+async def test_a_lease_that_could_not_be_renewed_once_is_renewed_all_the_same(server: servers.Server) -> None:
+    async with (
+        fault_proxy(server.port) as way,
+        replica(url_of(way), 0.6, probe_every=0.05) as a,
+        replica(server.url) as other,
+    ):
+        _, lease = await a.take("e:hiccup", "")
+        assert lease is not None
+        way.set(stall=True)
+        await asyncio.sleep(0.18)
+        way.set()
+        await asyncio.sleep(1.0)
+
+        assert (await other.take("e:hiccup", ""))[0] is Turn.THEIRS
+
+
 async def test_a_lease_that_was_asked_for_early_and_is_not_needed_is_released(server: servers.Server) -> None:
     async with replica(server.url) as a, replica(server.url) as b:
         a._claim_s = 1.0

@@ -101,6 +101,51 @@ def test_what_was_appended_while_it_looked_back_is_not_missing(log: KnownLog) ->
     assert (fresh, log.due(), log.lacks_some, log.holds("11-0")) == ([], frozenset({"11-0"}), False, True)
 
 
+def append(log: KnownLog, id_: str) -> Raw:
+    record, top = make(log), log.top
+    assert log.appended(record, id_, top)
+    return id_, fields_of(record)
+
+
+def test_appends_that_push_out_the_oldest_while_it_looks_back_do_not_make_the_log_look_lost(
+    log: KnownLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_log, "MAX_RECENT", 3)
+    there = [append(log, f"{number}-0") for number in (11, 12)]
+    log.read(look(*there, due=[id_ for id_, _ in there]))
+    due = log.due()
+    there.append(append(log, "13-0"))
+
+    assert log.look_back(look(BEGIN, *there, due=list(due))) == []
+    assert (log.cursor, log.lacks_some) == ("13-0", False)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_what_others_purged_before_what_was_appended_here_is_read_however_much_that_is(
+    log: KnownLog, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(known_log, "MAX_RECENT", 3)
+    theirs = ("11-0", fields("u"))
+    ours = [append(log, f"{12 + count}-0") for count in range(number)]
+
+    records = [one for one in (BEGIN, theirs, *ours) if record_id(one[0]) >= record_id(log.anchor)]
+    fresh = log.look_back(look(*records, due=list(log.due())))
+
+    assert "u" in [record.value for record in fresh or ()]
+
+
+def test_what_was_appended_here_and_lost_before_it_was_read_is_put_back_however_much_that_is(
+    log: KnownLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_log, "MAX_RECENT", 3)
+    ours = [append(log, f"{11 + count}-0")[0] for count in range(6)]
+    due = log.due()
+
+    assert log.look_back(look(BEGIN, due=list(due))) == []
+    assert [record.again for record in log.missing()] == ours
+    assert log.due() == frozenset()
+
+
 def test_a_mark_that_was_lost_is_not_put_back(log: KnownLog) -> None:
     log.read(look(("11-0", sign(Sign.MARK))))
     log.look_back(look(BEGIN))

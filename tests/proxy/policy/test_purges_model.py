@@ -179,6 +179,8 @@ class Fleet(RuleBasedStateMachine):
         self.purges: list[Purge] = []
         self.fills: list[Fill] = []
         self.asked_by: dict[int, Node] = {}
+        self.is_overtaken = False
+        """Whether answers to what was sent come while the log is looked through."""
         self.shared: list[Entry] = []
         """Answers that are in Redis, or on the way to it, or were: any replica may find them at any time."""
         for node in self.nodes:
@@ -201,12 +203,19 @@ class Fleet(RuleBasedStateMachine):
             self.took(node, fresh)
 
     def look_back(self, node: Node) -> None:
-        fresh = node.known.look_back(self.redis.after(node.known.before_anchor, node.known.due()))
+        fresh = node.known.look_back(self.slow_look(node))
         if fresh is None:
             node.known.lose()
             node.readable = False
         else:
             self.took(node, fresh)
+
+    def slow_look(self, node: Node) -> Look:
+        """While it is under way, the ids of what was sent come."""
+        due, after = node.known.due(), node.known.before_anchor
+        while self.is_overtaken and node.sent:
+            self.answered(node, 0)
+        return self.redis.after(after, due)
 
     def read_to_end(self, node: Node) -> None:
         for _ in range(6):
@@ -305,6 +314,10 @@ class Fleet(RuleBasedStateMachine):
         if not slowly:
             look, node.look = node.look, None
             self.read(node, look)
+
+    @rule(is_it=st.booleans())
+    def appends_overtake_looks(self, *, is_it: bool) -> None:
+        self.is_overtaken = is_it
 
     @rule(who=WHO, jump=JUMP)
     def mend(self, who: int, jump: tuple[int, int]) -> None:
