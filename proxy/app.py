@@ -50,7 +50,7 @@ _JUMP_S = 2.0
 # Readiness waits so long for required warm resources: a pod that never gets ready helps nobody.
 _WARM_WAIT_S = 10.0
 # And so long for a purge log that is there, and is long.
-_LOG_WAIT_S = 10.0
+_LOG_WAIT_S = 15.0
 _CATCH_UP_S = 2.0
 # 20ms: what has just been received is counted as in flight by then.
 _LAST_LOOK_S = 0.02

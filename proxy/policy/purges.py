@@ -60,6 +60,10 @@ MAX_AT = (1 << 64) - 1
 _FIRST_INSTANT = 0.001
 
 
+_ID = re.compile(rb"[0-9]{1,20}-[0-9]{1,20}")
+_SECONDS = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,3})?")
+
+
 def record_id(text: str) -> int:
     """A Redis stream id such as `1700000000000-3` as one number that orders alike."""
     milliseconds, _, sequence = text.partition("-")
@@ -146,12 +150,12 @@ def from_fields(at: int, fields: Mapping[bytes, bytes]) -> Record | None:
 
 
 def _id(text: bytes) -> str:
-    return text.decode() if re.fullmatch(rb"[0-9]{1,20}-[0-9]{1,20}", text) else ""
+    return text.decode() if text and _ID.fullmatch(text) else ""
 
 
 def _seconds(text: bytes) -> float:
     # Sixteen characters are more than any instant of ours has.
-    return float(text) if re.fullmatch(rb"[0-9]{1,12}(\.[0-9]{1,3})?", text) else 0.0
+    return float(text) if _SECONDS.fullmatch(text) else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from proxy.policy.purges import record_id
+from proxy.policy.storable import MAX_KEEP_S
 
 # Three lines that did not come.
 SILENT_S = 3.0
@@ -125,4 +126,5 @@ def _read(line: bytes) -> Line:
         record_id(said.applied)
     except (msgspec.DecodeError, ValueError):
         return _UNKNOWN
-    return said
+    # Nobody keeps anything for longer, whatever a line says.
+    return msgspec.structs.replace(said, max_age_s=min(said.max_age_s, MAX_KEEP_S))

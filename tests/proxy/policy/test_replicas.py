@@ -32,6 +32,9 @@ def missing(
         pytest.param(line("4-9"), [("b", 13.0, False)], id="an earlier one"),
         pytest.param(line("0-0", has_left=True), [], id="it has left"),
         pytest.param(line("7-7"), [("b", 13.0, False)], id="one that the log has lost"),
+        pytest.param(
+            line("4-9", max_age_s=1e12), [("b", 86403.0, False)], id="one that keeps things for ever"
+        ),
         pytest.param(b"{}", [("b", 63.0, False)], id="nothing that is understood"),
         pytest.param(b"\xff", [("b", 63.0, False)], id="garbage"),
         pytest.param(line("x-y"), [("b", 63.0, False)], id="no id"),
