@@ -239,7 +239,7 @@ class Proxy:
     async def _log_is_read(self) -> None:
         """Until then nothing that Redis has can be used. A long log takes seconds."""
         deadline = monotonic() + _LOG_WAIT_S
-        while self.redis is not None and self.redis.up and not self.purge_log.readable:
+        while self.redis is not None and self.redis.up and self.purge_log.is_behind:
             if monotonic() >= deadline:
                 return
             await asyncio.sleep(_LAST_LOOK_S)

@@ -32,6 +32,8 @@ from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 _FAILING = OUTAGES | {500}
 # Fields by which an error is told apart; requests with more are made to be odd.
 _MAX_PROVOKING = 32
+# Under a storm of purges nothing that they bring is stored: whoever has waited for so many asks, too.
+_MAX_HOLDERS = 2
 # What a busy process takes to tell those who wait.
 _MOMENT_S = 0.1
 # An answer that could not be shared: for so long its like go to the API side by side instead of behind one another.
@@ -174,19 +176,21 @@ class Fetcher:
     ) -> Landed:
         """Ask the API if it is this replica's turn, else wait for what another one gets. Not for ever."""
         pause = pauses(self._leases.patience_s)
+        holders: set[bytes] = set()
         while True:
             key = self._own_key(fill)
             if early is not None and early.key == key:
-                turn, lease = await early.take(has_seen=found is not None)
+                taken = await early.take(has_seen=found is not None)
             else:
-                turn, lease = await self._leases.take(key, fill.kind)
+                taken = await self._leases.take(key, fill.kind)
             if early is not None:
                 # It is another key's, or taken.
                 early.leave()
                 early = None
-            if lease is not None:
-                return await self._ask_for_all(fill, found, flight, lease)
-            if turn is not Turn.THEIRS or not (pause_s := pause()):
+            if taken.lease is not None:
+                return await self._ask_for_all(fill, found, flight, taken.lease)
+            holders.add(taken.holder)
+            if taken.turn is not Turn.THEIRS or len(holders) > _MAX_HOLDERS or not (pause_s := pause()):
                 # No lease to be had, or waited long enough.
                 return await self._ask(fill, found, flight)
             if fill.ahead and found is not None and self._is_fresh_for_a_moment(fill, found):

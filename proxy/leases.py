@@ -86,7 +86,15 @@ class Lease:
         """Whether something was stored when it was won, that its holder may not have seen."""
 
 
-Taken = tuple[Turn, Lease | None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What became of asking for a lease."""
+
+    turn: Turn
+    lease: Lease | None = None
+    """Ours, if it was won."""
+    holder: bytes = b""
+    """Whose it is, if it was lost."""
 
 
 class Early:
@@ -100,12 +108,12 @@ class Early:
     async def take(self, *, has_seen: bool) -> Taken:
         """As `Leases.take`. `has_seen`: something was stored."""
         if self._taking is None:
-            return Turn.FREE, None
-        turn, lease = await asyncio.shield(self._taking)
+            return Taken(turn=Turn.FREE)
+        taken = await asyncio.shield(self._taking)
         self._taking = None
-        if lease is not None and has_seen:
-            lease.has_entry = False
-        return turn, lease
+        if taken.lease is not None and has_seen:
+            taken.lease.has_entry = False
+        return taken
 
     def leave(self) -> None:
         """Whoever has not taken it needs none."""
@@ -117,7 +125,7 @@ class Early:
         if (
             not taking.cancelled()
             and taking.exception() is None
-            and (lease := taking.result()[1]) is not None
+            and (lease := taking.result().lease) is not None
         ):
             self._leases.release(lease)
 
@@ -157,7 +165,7 @@ class Leases:
     async def take(self, key: str, kind: str) -> Taken:
         """Ask for an entry's lease; without waiting for it. Requests of one kind share one. Raises nothing."""
         if self._tier is None:
-            return Turn.FREE, None
+            return Taken(turn=Turn.FREE)
         self._number += 1
         lease = Lease(key, kind, b"%s-%d" % (self._who, self._number), self.lasts_s)
         claim, was_late = None, False
@@ -180,9 +188,9 @@ class Leases:
             lease.has_entry = claim.has_entry
         self._metrics.count(LEASES, turn.value)
         if turn is not Turn.OURS:
-            return turn, None
+            return Taken(turn=turn, holder=claim.holder if claim is not None else b"")
         self._keep(lease, lease.lasts_s * _FIRST)
-        return turn, lease
+        return Taken(turn=turn, lease=lease)
 
     @staticmethod
     def _turns_s(began: float) -> Callable[[], float]:

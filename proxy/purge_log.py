@@ -101,6 +101,8 @@ class PurgeLog:
         self._reading: asyncio.Timeout | None = None
         self._ticked = inf
         self._doubt_until = -inf
+        self.is_behind = tier is not None
+        """Whether it is being read to its end for the first time."""
 
     # -- what the store and the admin port ask --
 
@@ -275,7 +277,7 @@ class PurgeLog:
 
     async def _rest(self) -> None:
         # Purges may go unseen from here on, so what is stored is trusted for a while only.
-        self.readable = False
+        self.readable = self.is_behind = False
         if monotonic() < self._doubt_until:
             await asyncio.sleep(_RETRY_S / 10)
             return
@@ -296,7 +298,7 @@ class PurgeLog:
             await self._begin(tier)
         if time() - instant(self._known.top) > _QUIET_S[1]:
             self._quiet_at = monotonic()
-        self.readable = True
+        self.readable, self.is_behind = True, False
         self._doubt_until = -inf
 
     async def _read_to_end(self, tier: SharedTier) -> None:

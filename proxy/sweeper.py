@@ -56,22 +56,32 @@ class Sweeper:
                 return
 
     async def _sweep_once(self, every_s: float) -> None:
-        """Nothing, if another replica has begun to since this time yesterday, so to say: within `every_s`."""
+        """Unless another replica has begun to within `every_s`. Raises Refused, and RedisDown if a part of Redis is left out."""
         claim = await self._redis.claim(_NAME, "", self._token, every_s)
-        if claim is None or claim.holder != self._token:
+        if claim is None and not self._redis.up:
+            raise RedisDown("out")
+        # A Redis that is full refuses claims, and needs it most. Two who look do no harm.
+        if claim is not None and claim.holder != self._token:
             return
         self._said_at = monotonic()
-        dropped = 0
+        before, failed = self._metrics.swept, None
         for shard in self._redis.shards():
-            cursor: int | None = 0
-            while cursor is not None:
-                began = monotonic()
-                cursor, some = await self._redis.sweep(shard, cursor, self._tiers.is_purged)
-                dropped += some
-                self._metrics.swept += some
-                await self._still_here(every_s)
-                await asyncio.sleep(min(_LONGEST_PAUSE_S, (monotonic() - began) / _SHARE))
-        log.info("purged entries are out of redis", entries=dropped)
+            try:
+                await self._sweep_shard(shard, every_s)
+            except RedisDown as error:
+                failed = error
+        log.info("purged entries are out of redis", entries=self._metrics.swept - before)
+        if failed is not None:
+            raise failed
+
+    async def _sweep_shard(self, shard: str, every_s: float) -> None:
+        cursor: int | None = 0
+        while cursor is not None:
+            began = monotonic()
+            cursor, dropped = await self._redis.sweep(shard, cursor, self._tiers.is_purged)
+            self._metrics.swept += dropped
+            await self._still_here(every_s)
+            await asyncio.sleep(min(_LONGEST_PAUSE_S, (monotonic() - began) / _SHARE))
 
     async def _still_here(self, every_s: float) -> None:
         if monotonic() - self._said_at >= min(_RENEW_S, every_s / 3):

@@ -1,7 +1,8 @@
 """Critical resources, fetched before they are asked for and again before they expire."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from math import inf
 from random import uniform
 from typing import Any
@@ -26,6 +27,7 @@ _RETRY_S = 5.0
 _SOON_S = 0.1
 # A thousand at once would keep Redis and the API from everybody else.
 _AT_ONCE = 32
+_TURN_S = 0.25
 # A storm of purges costs the API no more than this many fetches a second.
 _LOOK_EVERY_S = 0.2
 # Memory lets go of what Redis also has after `memory.max_age`: warm resources are read again before.
@@ -94,9 +96,22 @@ class Warmer:
         loaded = self._handler.config.settings
         return inf if loaded.redis is None else loaded.memory.max_age * _AGAIN
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of a few at a time; for a moment, so that those that hang keep nobody waiting."""
+        loop = asyncio.get_running_loop()
+        await self._turns.acquire()
+        end = loop.call_later(_TURN_S, self._turns.release)
+        try:
+            yield
+        finally:
+            if loop.time() < end.when():
+                end.cancel()
+                self._turns.release()
+
     async def _fetch(self, resource: settings.Warm, **how: Any) -> Warmed:
         try:
-            async with self._turns, asyncio.timeout(resource.timeout):
+            async with self._turn(), asyncio.timeout(resource.timeout):
                 warmed = await self._handler.warm(_request(resource, self._handler), **how)
         except TimeoutError:
             warmed = Warmed(result=f"no answer within {resource.timeout:g}s")

@@ -251,6 +251,11 @@ class Purges:
         self.saw(at)
         self.epoch += 1
 
+    @property
+    def floor(self) -> int:
+        """What was born before is taken for purged, whatever it is."""
+        return self._floor
+
     def saw(self, at: int) -> None:
         """The log has come so far; it need not have been a purge."""
         self.last = max(self.last, at)

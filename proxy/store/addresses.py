@@ -4,8 +4,10 @@ RESP2 is spoken unless the URL says `?protocol=3`. RESP3 brings nothing here, si
 read from a stream, which tells of gaps. It costs a round trip for every connection. Answers are the same in both.
 """
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from proxy.store.lanes import Lanes, Spawn
 from proxy.store.links import ClusterLink, Link, ServerLink
 from proxy.store.replies import HandshakeParser, Limits
 
+_TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+# To connect: one of TCP and two of TLS 1.2. What is asked then takes one.
+_TLS_ROUND_TRIPS = 3
 _MASTERS_ONLY = {"db", "username", "password", "credential_provider"}
 _FROM_URL = {
     "connection_class",
@@ -73,12 +78,44 @@ def _server(
     return ServerLink(pool, lanes, revive=revive, closing=closing)
 
 
-class _TlsConnection(SSLConnection):
-    """Shares one context: making one takes 24 ms, in which the event loop stands still."""
+class _Tls:
+    """One context for all connections: making one takes 24 ms, in which the event loop would stand still."""
 
-    def __init__(self, *, context: ssl.SSLContext, **kwargs: Any) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
+        """Raises OSError and RedisError for files or options that don't fit."""
+        self._options = options
+        self._files = [Path(options[name]) for name in _TLS_FILES if options.get(name)]
+        self._stamps = self._looked_at()
+        self._renewing = asyncio.Lock()
+        self.context = self._made()
+
+    async def renew(self) -> None:
+        """Makes another one, in a thread, if the files have changed: certificates are rotated while we run."""
+        async with self._renewing:
+            # Half of them may be there: then it is tried again with the next connection.
+            with suppress(OSError, RedisError):
+                if (stamps := self._looked_at()) != self._stamps:
+                    self.context = await asyncio.to_thread(self._made)
+                    self._stamps = stamps
+
+    def _made(self) -> ssl.SSLContext:
+        return SSLConnection(**self._options).ssl_context.get()
+
+    def _looked_at(self) -> list[tuple[int, int]]:
+        return [(found.st_mtime_ns, found.st_ino) for found in (file.stat() for file in self._files)]
+
+
+class _TlsConnection(SSLConnection):
+    def __init__(self, *, tls: _Tls, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.ssl_context.context = context
+        self._tls = tls
+        if self.socket_connect_timeout is not None:
+            self.socket_connect_timeout *= _TLS_ROUND_TRIPS
+
+    async def _connect(self) -> None:
+        await self._tls.renew()
+        self.ssl_context.context = self._tls.context
+        await super()._connect()  # type: ignore[no-untyped-call]
 
 
 class _SentinelTlsConnection(SentinelManagedConnection, _TlsConnection):
@@ -164,10 +201,10 @@ def _with_tls(settings: Settings, address: dict[str, Any]) -> dict[str, Any]:
     if settings.ca_file is not None:
         tls["ssl_ca_certs"] = settings.ca_file
     try:
-        context = SSLConnection(**tls).ssl_context.get()
+        shared = _Tls(tls)
     except (OSError, RedisError) as error:
         raise ValueError(f"redis: TLS cannot be set up (ca_file?): {type(error).__name__}") from error
-    return {**address, "connection_class": _TlsConnection, "context": context}
+    return {**address, "connection_class": _TlsConnection, "tls": shared}
 
 
 def _embedded(settings: Settings, spawn: Spawn) -> ServerLink:

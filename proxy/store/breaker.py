@@ -41,7 +41,11 @@ class Breaker:
             self._failed_at = now
         if self._failures >= self._max_failures:
             return self._open()
-        if self._looking:
+        return self.suspected()
+
+    def suspected(self) -> Change:
+        """Something went wrong that may not be the server's fault: a look tells, and nothing is counted."""
+        if self.is_open or self._looking:
             return Change.NONE
         self._looking = True
         return Change.LOOK

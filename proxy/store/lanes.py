@@ -40,7 +40,7 @@ _REST_S = 1.0
 ERRORS = (RedisError, RedisClusterException, OSError, ValueError, LookupError, TypeError, MemoryError)
 """All that asking Redis may raise. The last four: redis-py takes answers apart without expecting garbage."""
 
-Spawn = Callable[[Coroutine[Any, Any, Any], str], object]
+Spawn = Callable[[Coroutine[Any, Any, Any], str], asyncio.Task[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,10 @@ class AbsurdReplyError(RedisError):
     """An answer that the command does not have."""
 
 
+class NotConnectedError(RedisConnectionError):
+    """Connecting failed by an answer that is no connection error to redis-py; its cause is what redis-py raised."""
+
+
 async def exchange(
     connection: AbstractConnection, commands: Sequence[Command], limits: Limits = HandshakeParser.LIMITS
 ) -> list[Reply]:
@@ -135,7 +139,7 @@ async def ask(kind: type[AbstractConnection], kwargs: dict[str, Any], command: C
     """Asks on a fresh connection, and for no longer than a caller would wait. Raises ERRORS, also those that are answers."""
     connection = kind(**{**kwargs, "socket_timeout": kwargs.get("socket_connect_timeout")})
     try:
-        await connection.connect()  # type: ignore[no-untyped-call]
+        await _connect(connection)
         (reply,) = await exchange(connection, (command,), HandshakeParser.LIMITS)
     finally:
         await connection.disconnect(nowait=True)
@@ -320,6 +324,21 @@ class Lanes:
             self._renewed_at = now
             self._retire()
 
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._lanes)
+
+    async def answers(self) -> bool:
+        """Whether a connection that there is does. Opens none."""
+        if not self._lanes:
+            return False
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[list[Reply] | Exception] = loop.create_future()
+        request = Request(b"", (_PING,), lambda got: None if outcome.done() else outcome.set_result(got))
+        # At once, in the least loaded: one that waits might have another lane opened.
+        min(self._lanes, key=lambda lane: lane.load).carry([(request, request.packed())], loop.time())
+        return await outcome == [b"PONG"]
+
     async def close(self) -> None:
         """What was sent arrives, and the lanes close behind it."""
         self._is_closed = True
@@ -331,9 +350,7 @@ class Lanes:
                 break
             self._changed.clear()
             await self._changed.wait()
-        for request, _ in self._waiting:
-            request.ended(RedisConnectionError("closed"))
-        self._waiting.clear()
+        self._end_waiting()
 
     # -- lanes call these --
 
@@ -403,12 +420,25 @@ class Lanes:
         missing = min(wanted + slow, most) - len(self._lanes)
         for _ in range(min(missing, _MAX_CONNECTING) - self._connecting):
             self._connecting += 1
-            self._spawn(self._connect(), "redis lane")
+            # Not in the task itself: one that is cancelled before it has begun runs no `finally`.
+            self._spawn(self._connect(), "redis lane").add_done_callback(self._connected)
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting -= 1
+        if task.cancelled():
+            # The process ends: another one would be cancelled as well.
+            self._end_waiting()
+        self.freed()
+
+    def _end_waiting(self) -> None:
+        while self._waiting:
+            request, _ = self._waiting.popleft()
+            request.ended(RedisConnectionError("closed"))
 
     async def _connect(self) -> None:
         connection = self._new_connection()
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await _connect(connection)
             if self._lanes:
                 # Nobody waits for this one, and a server that takes no more clients tells it only when asked.
                 await exchange(connection, (_PING,))
@@ -420,9 +450,6 @@ class Lanes:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        finally:
-            self._connecting -= 1
-            self.freed()
 
     def _not_connected(self, error: Exception) -> None:
         if self._lanes:
@@ -445,7 +472,7 @@ class Apart:
     ) -> list[Reply]:
         connection = await self._take(node) or kind(**{**kwargs, "socket_timeout": None})
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await _connect(connection)
             replies = await exchange(connection, commands, self._limits)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -474,6 +501,17 @@ def _packed(command: Command) -> bytes:
     # Its stub knows tuples of one.
     packed: bytes = hiredis.pack_command(command.args)  # type: ignore[arg-type]
     return packed
+
+
+async def _connect(connection: AbstractConnection) -> None:
+    """Raises ERRORS, of which none is the answer to a command of ours."""
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+    except Exception as error:
+        if isinstance(error, ERRORS) and not isinstance(error, ResponseError):
+            raise
+        # No such database, no RESP3, a sentinel that is none; or redis-py met with an answer that it did not expect.
+        raise NotConnectedError(str(error) or repr(error)) from error
 
 
 async def _assert_unread(connection: AbstractConnection) -> None:

@@ -24,7 +24,7 @@ from redis.exceptions import (
 
 from proxy.store.lanes import ERRORS, Apart, Command, Lanes, Request, Spawn, ask
 from proxy.store.replies import HandshakeParser, Limits, Reply
-from proxy.store.topology import SLOTS, Node, Topology, topology_of
+from proxy.store.topology import NO_HOST, SLOTS, Node, Topology, topology_of
 
 # MOVED, then ASK, and once more: more is a loop.
 _MAX_REDIRECTS = 4
@@ -66,7 +66,15 @@ class Link(Protocol):
         ...
 
     async def probe(self, shard: str, key: bytes) -> None:
-        """Returns if the shard answers on a fresh connection; on a cluster, if it answers for the key."""
+        """Returns if the shard answers on a fresh connection for the key, if one is given."""
+        ...
+
+    def is_connected(self, shard: str) -> bool:
+        """Whether there is a connection for requests to the shard."""
+        ...
+
+    async def answers(self, shard: str) -> bool:
+        """Whether the shard answers on a connection that there is, for requests."""
         ...
 
     async def mend(self, shard: str) -> None:
@@ -120,17 +128,26 @@ class ServerLink:
 
     async def probe(self, shard: str, key: bytes) -> None:  # noqa: ARG002
         await self.prepare()
-        await ask(self._pool.connection_class, self._pool.connection_kwargs, _PING)
+        await ask(self._pool.connection_class, self._pool.connection_kwargs, _about(key))
+
+    def is_connected(self, shard: str) -> bool:  # noqa: ARG002
+        return self._lanes.is_connected
+
+    async def answers(self, shard: str) -> bool:  # noqa: ARG002
+        return await self._lanes.answers()
 
     async def mend(self, shard: str) -> None:  # noqa: ARG002
         self._lanes.renew()
 
     async def close(self) -> None:
-        await self._waiting.close()
-        await self._aside.close()
-        await self._lanes.close()
-        if self._closing is not None:
-            await self._closing()
+        try:
+            await self._waiting.close()
+            await self._aside.close()
+            await self._lanes.close()
+        finally:
+            # Also where the caller's patience has ended: what is ours must not outlive us.
+            if self._closing is not None:
+                await self._closing()
 
 
 class _Place(Protocol):
@@ -191,11 +208,17 @@ class ClusterLink:
         node = self._topology.owner(key_slot(key))
         if node is None:
             raise SlotNotCoveredError("no node is known to own the key's slot")
-        replies = await self._waiting.exchange(node.name, self._kind, self._kwargs(node), commands)
+        replies = await self._wait_at(node, commands)
         redirect = _redirect_in(replies)
-        if redirect is not None:
-            await self._follow(redirect, node)
-        return replies
+        if redirect is None:
+            return replies
+        target = await self._follow(redirect, node)
+        if isinstance(redirect, MovedError):
+            return await self._wait_at(target, commands)
+        return (await self._wait_at(target, _after_asking(commands)))[1::2]
+
+    async def _wait_at(self, node: Node, commands: Sequence[Command]) -> list[Reply]:
+        return await self._waiting.exchange(node.name, self._kind, self._kwargs(node), commands)
 
     async def aside(self, shard: str, *commands: Command) -> list[Reply]:
         node = self._topology.nodes.get(shard)
@@ -211,13 +234,17 @@ class ClusterLink:
         if node is None:
             await self._look_anew(shard)
             return
-        # PING is answered by a node that serves no keys, too.
-        command = Command(("EXISTS", key), int) if key else _PING
         try:
-            await ask(self._kind, self._kwargs(node), command)
+            await ask(self._kind, self._kwargs(node), _about(key))
         except AskError as redirect:
             # Well, but the key is elsewhere.
             await self._follow(redirect, node)
+
+    def is_connected(self, shard: str) -> bool:
+        return shard in self._lanes and self._lanes[shard].is_connected
+
+    async def answers(self, shard: str) -> bool:
+        return shard in self._lanes and await self._lanes[shard].answers()
 
     async def mend(self, shard: str) -> None:
         if shard not in self._topology.nodes:
@@ -274,7 +301,8 @@ class ClusterLink:
     async def _follow(self, redirect: AskError, asked: _Place) -> Node:
         """Where a redirection leads; one for good is remembered. Raises ERRORS if it makes no sense."""
         # A node that does not know its own name answers with the port alone.
-        target = self._topology.known(redirect.host or asked.host, redirect.port)
+        host = asked.host if redirect.host in NO_HOST else redirect.host
+        target = self._topology.known(host, redirect.port)
         if isinstance(redirect, MovedError):
             self._topology.own(redirect.slot_id, redirect.slot_id, target)
             self._look_soon(target)
@@ -330,6 +358,11 @@ class ClusterLink:
         return best
 
 
+def _about(key: bytes) -> Command:
+    # PING is answered by a node that serves no keys, too, and by a proxy whose Redis is gone.
+    return Command(("EXISTS", key), int) if key else _PING
+
+
 def _redirect_in(replies: list[Reply]) -> AskError | None:
     for reply in replies:
         if isinstance(reply, AskError):
@@ -343,5 +376,14 @@ def _asking(request: Request) -> Request:
     def ended(outcome: list[Reply] | Exception) -> None:
         request.ended(outcome if isinstance(outcome, Exception) else outcome[1::2])
 
-    commands = tuple(sent for command in request.commands for sent in (_ASKING, command))
-    return Request(request.key, commands, ended, redirects=request.redirects)
+    return Request(
+        request.key,
+        _after_asking(request.commands),
+        ended,
+        is_dropped=request.is_dropped,
+        redirects=request.redirects,
+    )
+
+
+def _after_asking(commands: Sequence[Command]) -> tuple[Command, ...]:
+    return tuple(sent for command in commands for sent in (_ASKING, command))

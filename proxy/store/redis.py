@@ -7,7 +7,8 @@ redis-py brings the connections; when to stop waiting, how much to ask at once a
 - *Bulkhead*: at most `max_connections` calls are in flight to each shard (lanes.py). Others wait, within their deadline, and
   a node that hangs takes no turn from the others.
 - *Breaker*, one per shard: `breaker_failures` in a row, or one and a PING on a fresh connection that fails, too, and
-  nothing is asked until a probe succeeds.
+  nothing is asked until a probe succeeds. Another one for writes, which may hang while reads are answered: a failover by
+  hand holds them back, and so does a server that shuts down and waits for its replicas.
 
 So a Redis that dies or hangs delays requests for about twice `timeout`, each by at most one, and nothing after that.
 """
@@ -46,7 +47,16 @@ from proxy.store import commands
 from proxy.store.addresses import link_to
 from proxy.store.breaker import Breaker, Change
 from proxy.store.commands import Absurd
-from proxy.store.lanes import ERRORS, KEY, AbsurdReplyError, Command, Reply, Request, prepared
+from proxy.store.lanes import (
+    ERRORS,
+    KEY,
+    AbsurdReplyError,
+    Command,
+    NotConnectedError,
+    Reply,
+    Request,
+    prepared,
+)
 from proxy.store.links import Link
 from proxy.store.shared import Claim, Put, RedisDown, Refused, Tail
 from proxy.tasks import Tasks
@@ -55,6 +65,10 @@ _log = Logger(__name__)
 T = TypeVar("T")
 
 _WAIT_GRAIN_S = 0.15
+# Permissions change while we run.
+_NO_SCRIPTS_S = 60.0
+# Characters of an error that are logged.
+_MAX_SAID = 200
 
 
 class Kind(StrEnum):
@@ -78,7 +92,7 @@ class Kind(StrEnum):
     """The user may not use the command."""
     TOO_LARGE = "too_large"
     BUSY = "busy"
-    """No turn among `max_connections` within the deadline."""
+    """No turn among `max_connections` within the deadline, or our own event loop was late."""
     OTHER = "other"
 
 
@@ -96,6 +110,14 @@ _AILING = frozenset(
 )
 # Resolve, connect, TLS, AUTH, SELECT, PING, and as many for sentinels: each is bounded by `timeout`.
 _PROBE_STEPS = 8
+# A further connection is refused; those that there are may do well.
+_NO_FURTHER = frozenset({Kind.MAXCLIENTS, Kind.AUTH})
+# Of `timeout`: a timer that fires so much later than it should says that our own event loop stood still.
+_LATE = 0.2
+# While it does, a look that fails says nothing. But not for ever.
+_LOOKS = 3
+# They have a breaker of their own: that they are not answered in time says little of the rest.
+_WRITES = frozenset({"put", "claim", "swap", "delete", "stream_add", "table_set", "table_drop"})
 _REFUSED = frozenset({Kind.OOM, Kind.READONLY, Kind.DENIED, Kind.OTHER})
 # The first that fits; subclasses before their bases.
 _KINDS: tuple[tuple[type[BaseException], Kind], ...] = (
@@ -115,6 +137,7 @@ _KINDS: tuple[tuple[type[BaseException], Kind], ...] = (
     (TimeoutError, Kind.TIMEOUT),
     (OSError, Kind.CONNECTION),
 )
+_UNKNOWN = "unknown command"
 # Errors that redis-py has no class for, by the first word of their text.
 _WORDS = {
     "WRONGTYPE": Kind.WRONGTYPE,
@@ -130,11 +153,29 @@ def kind_of(error: BaseException) -> Kind:
     for type_, kind in _KINDS:
         if isinstance(error, type_):
             return kind
+    if isinstance(error, NotConnectedError):
+        kind = kind_of(error.__cause__) if error.__cause__ is not None else Kind.CONNECTION
+        return kind if kind in _AILING else Kind.CONNECTION
     if isinstance(error, RedisConnectionError):
         return Kind.MAXCLIENTS if "max number of clients" in str(error) else Kind.CONNECTION
     if isinstance(error, ResponseError):
         return _WORDS.get(str(error).partition(" ")[0], Kind.OTHER)
     return Kind.PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why something failed."""
+
+    kind: Kind
+    said: str = ""
+    """In the words of Redis or redis-py."""
+
+
+def _failure_of(error: BaseException) -> _Failure:
+    # Some versions go on with what they were asked, which may be a password.
+    said = str(error).partition(", with args")[0]
+    return _Failure(kind_of(error), said[:_MAX_SAID])
 
 
 class RedisObserver(Protocol):
@@ -165,6 +206,10 @@ class _Shard:
     """What is known of one shard."""
 
     breaker: Breaker
+    writes: Breaker
+    """Open while writes hang."""
+    write_at: float = 0.0
+    """Monotonic seconds: when one is let through, to see whether they still do."""
     out_since: float = 0.0
     """Monotonic seconds, of the last time it was."""
     suspect: bytes = b""
@@ -174,6 +219,9 @@ class _Shard:
 
 
 _PTTL = prepared("PTTL", KEY, answers=int)
+
+
+_NO_ANSWER = _Failure(Kind.TIMEOUT)
 
 
 class RedisTier:
@@ -198,12 +246,14 @@ class RedisTier:
         # In the order of their deadlines, since all have as long. One timer is for them all.
         self._waiting: deque[tuple[float, _Call, asyncio.Future[None], Request]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._late_at = float("-inf")
+        """When our event loop was late, by its clock."""
         self._shards: dict[str, _Shard] = {}
         self._any_out = asyncio.Event()
         self._prober: asyncio.Task[None] | None = None
         self._was_up: bool | None = None
-        self._scripts = True
-        """Whether the user may run scripts."""
+        self._no_scripts_until = 0.0
+        """Monotonic seconds; 0 where the user may run scripts."""
 
     @property
     def up(self) -> bool:
@@ -222,7 +272,7 @@ class RedisTier:
         await asyncio.wait((first,), timeout=self._timeout)
         if not first.done():
             change = self._shard("").breaker.looked(alive=False)
-            self._changed(change, "", Kind.TIMEOUT)
+            self._changed(change, "", _NO_ANSWER)
         self._prober = self._tasks.spawn(self._probe_for_ever(), "redis prober")
         self._report()
 
@@ -265,7 +315,7 @@ class RedisTier:
     async def claim(self, key: str, kind: str, token: bytes, ttl_s: float) -> Claim | None:
         """Whoever comes first has an entry's lease for so long; the others are told who does."""
         name, entry = self._lease(key, kind), self._name(key)
-        call = await self._call("claim", name, *commands.claim(name, entry, token, int(ttl_s * 1000)))
+        call = await self._write("claim", name, *commands.claim(name, entry, token, int(ttl_s * 1000)))
         if call.replies is None or call.failure is not None:
             return None
         try:
@@ -286,20 +336,32 @@ class RedisTier:
 
     async def _scripted(self, op: str, name: bytes, script: Command, plain: Command) -> _Call:
         """A script, or what comes near to it where the user may run none."""
-        if not self._scripts:
-            return await self._call(op, name, plain)
-        call = await self._call(op, name, script)
+        if not self._runs_scripts:
+            return await self._write(op, name, plain)
+        call = await self._write(op, name, script)
         if call.failure is Kind.DENIED or _is_unknown(call):
-            self._scripts = False
-            _log.warning("redis runs no scripts for us: replicas may store an older answer over a newer one")
-            return await self._call(op, name, plain)
+            call = await self._write(op, name, plain)
+            # Where that is denied as well, it is the key, or everything.
+            if call.failure is not Kind.DENIED:
+                self._runs_no_scripts()
+        elif call.failure is None and call.replies is not None:
+            self._no_scripts_until = 0.0
         return call
+
+    @property
+    def _runs_scripts(self) -> bool:
+        return time.monotonic() >= self._no_scripts_until
+
+    def _runs_no_scripts(self) -> None:
+        if not self._no_scripts_until:
+            _log.warning("redis runs no scripts for us: replicas may store an older answer over a newer one")
+        self._no_scripts_until = time.monotonic() + _NO_SCRIPTS_S
 
     async def delete(self, *keys: str) -> int:
         """How many there were."""
         deleted = 0
         for batch in self._link.batches([self._name(key) for key in keys]) if keys else ():
-            call = await self._call("delete", batch[0], Command(("UNLINK", *batch), int))
+            call = await self._write("delete", batch[0], Command(("UNLINK", *batch), int))
             if call.replies is not None and call.failure is None:
                 deleted += call.replies[0]
         return deleted
@@ -314,7 +376,7 @@ class RedisTier:
         name = self._name(key)
         pairs = [part for pair in fields.items() for part in pair]
         command = Command(("XADD", name, "MINID", "~", max(0, keep_after_ms), at, *pairs))
-        return _read(commands.stream_id, _told(await self._call("stream_add", name, command)))
+        return _read(commands.stream_id, _told(await self._write("stream_add", name, command)))
 
     async def stream_last_id(self, key: str) -> str:
         """NO_RECORD of an empty stream. Raises RedisDown."""
@@ -345,7 +407,7 @@ class RedisTier:
             async with asyncio.timeout(wait_s + 2 * self._timeout):
                 replies = await self._link.wait(name, *asked)
         except ERRORS as error:
-            self._failed(call, kind_of(error))
+            self._failed(call, _failure_of(error))
             raise RedisDown(kind_of(error)) from error
         self._answered(call, replies)
         read = _read(commands.records_of_one, _told(call))
@@ -363,17 +425,21 @@ class RedisTier:
         (reply,) = await self._aside(shard, commands.scan(cursor, prefix))
         following, names = _read(partial(commands.scanned, prefix=prefix), _granted(reply))
         begins = await self._aside(shard, *[commands.beginning(name) for name in names])
-        gone = [
-            (name, begin)
-            for name, begin in zip(names, begins, strict=True)
-            if isinstance(begin, bytes) and is_gone(self._key(name), begin)
-        ]
+        gone: list[tuple[bytes, bytes]] = []
+        for name, begin in zip(names, begins, strict=True):
+            if isinstance(begin, bytes) and is_gone(self._key(name), begin):
+                gone.append((name, begin))
+            # Where there are a thousand patterns each takes a third of a millisecond.
+            await asyncio.sleep(0)
         drops = [
-            commands.drop(name, begin) if self._scripts else Command(("UNLINK", name), int)
+            commands.drop(name, begin) if self._runs_scripts else Command(("UNLINK", name), int)
             for name, begin in gone
         ]
-        dropped = sum(reply for reply in await self._aside(shard, *drops) if isinstance(reply, int))
-        return following or None, dropped
+        replies = await self._aside(shard, *drops)
+        for reply in replies:
+            if isinstance(reply, ResponseError) and kind_of(reply) in {Kind.DENIED, Kind.OTHER}:
+                raise Refused(str(reply))
+        return following or None, sum(reply for reply in replies if isinstance(reply, int))
 
     async def _aside(self, shard: str, *asked: Command) -> list[Reply]:
         if not asked:
@@ -388,7 +454,7 @@ class RedisTier:
 
     async def table_set(self, key: str, field: str, value: bytes) -> None:
         name = self._name(key)
-        _told(await self._call("table_set", name, Command(("HSET", name, field, value), int)))
+        _told(await self._write("table_set", name, Command(("HSET", name, field, value), int)))
 
     async def table(self, key: str) -> dict[str, bytes]:
         name = self._name(key)
@@ -397,7 +463,7 @@ class RedisTier:
 
     async def table_drop(self, key: str, *fields: str) -> None:
         name = self._name(key)
-        _told(await self._call("table_drop", name, Command(("HDEL", name, *fields), int)))
+        _told(await self._write("table_drop", name, Command(("HDEL", name, *fields), int)))
 
     async def close(self) -> None:
         if self._prober is not None:
@@ -410,7 +476,8 @@ class RedisTier:
                 while self._running:
                     await asyncio.wait(self._running)
         try:
-            await self._link.close()
+            async with asyncio.timeout(_PROBE_STEPS * self._timeout):
+                await self._link.close()
         except ERRORS as error:
             _log.info("redis connection did not close", error=str(error))
         self._report()
@@ -447,12 +514,32 @@ class RedisTier:
         await waiter
         return call
 
+    async def _write(self, op: str, key: bytes, *commands: Command) -> _Call:
+        """As _call. While writes hang it isn't made, but for one every `probe_every`: each would cost a lane."""
+        name = self._link.shard(key)
+        shard, now = self._shard(name), time.monotonic()
+        if shard.writes.is_open:
+            if now < shard.write_at:
+                return _Call(op, name, key)
+            shard.write_at = now + self._probe_every
+        call = await self._call(op, key, *commands)
+        if call.failure is Kind.TIMEOUT:
+            if shard.writes.failed(time.monotonic()) is Change.OPENED:
+                shard.write_at = time.monotonic() + self._probe_every
+                _log.warning("redis does not answer writes", shard=name)
+        elif call.replies is not None:
+            shard.writes.succeeded()
+            if shard.writes.probed(alive=True) is Change.CLOSED:
+                _log.info("redis answers writes again", shard=name)
+        return call
+
     def _watch(self) -> None:
         if self._timer is None and self._waiting:
             loop = asyncio.get_running_loop()
             # Two turns of the loop after the time: where it stood still, answers that have arrived go first, and uvloop
             # reads after the first turn.
-            self._timer = loop.call_at(self._waiting[0][0], loop.call_soon, loop.call_soon, self._expire)
+            due = self._waiting[0][0]
+            self._timer = loop.call_at(due, loop.call_soon, loop.call_soon, self._expire, due)
 
     def _is_out(self, shard: str) -> bool:
         return self._prober is None or self._shard(shard).breaker.is_open
@@ -462,7 +549,7 @@ class RedisTier:
         if call.failure is not None:
             return
         if isinstance(outcome, Exception):
-            self._failed(call, kind_of(outcome))
+            self._failed(call, _failure_of(outcome))
         else:
             self._observer.done(call.op, time.monotonic() - call.started)
             self._answered(call, outcome)
@@ -473,57 +560,87 @@ class RedisTier:
         while waiting and waiting[0][2].done():
             waiting.popleft()
 
-    def _expire(self) -> None:
+    def _expire(self, due: float) -> None:
         self._timer = None
         now, waiting = asyncio.get_running_loop().time(), self._waiting
+        is_late = now - due > _LATE * self._timeout
+        if is_late:
+            self._late_at = now
         while waiting and (waiting[0][2].done() or waiting[0][0] <= now):
             _, call, waiter, request = waiting.popleft()
             if not waiter.done():
                 request.is_dropped = True
-                # Not sent, because so many others were under way?
-                self._failed(call, Kind.TIMEOUT if request.sent_at else Kind.BUSY)
+                self._expired(call, request, is_late=is_late)
                 waiter.set_result(None)
         self._watch()
+
+    def _expired(self, call: _Call, request: Request, *, is_late: bool) -> None:
+        """Counts a call that was not answered in time, which need not be the fault of Redis."""
+        if request.sent_at and not is_late:
+            self._failed(call, _NO_ANSWER)
+            return
+        is_connected = self._link.is_connected(call.shard)
+        # We were late, or so many others were under way. Without a connection, it is the making of one that takes so long.
+        self._count(call, Kind.BUSY if is_late or is_connected else Kind.TIMEOUT)
+        if is_late or not is_connected:
+            # Redis may hang as well, or be far away and no more than that.
+            self._blame(call, _NO_ANSWER, is_certain=False)
 
     def _answered(self, call: _Call, replies: list[Reply]) -> None:
         call.replies = replies
         shard = self._shard(call.shard)
         error = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
         if error is not None:
-            self._failed(call, kind_of(error))
-            if call.failure in _AILING:
+            failure = _failure_of(error)
+            self._failed(call, failure)
+            if _ails(call.op, failure):
                 return
         elif call.op == "put" and shard.refuses:
             _log.info("redis takes writes again", shard=call.shard, refused=sorted(shard.refuses))
             shard.refuses.clear()
         shard.breaker.succeeded()
 
-    def _failed(self, call: _Call, kind: Kind) -> None:
+    def _count(self, call: _Call, kind: Kind) -> None:
         call.failure = kind
         self._observer.failed(kind)
-        shard = self._shard(call.shard)
-        if kind in _REFUSED and kind not in shard.refuses:
-            shard.refuses.add(kind)
-            _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind)
-        if kind not in _AILING:
-            return
-        shard.suspect = call.key
-        self._changed(shard.breaker.failed(time.monotonic()), call.shard, kind)
 
-    def _changed(self, change: Change, name: str, kind: Kind | None) -> None:
+    def _failed(self, call: _Call, failure: _Failure) -> None:
+        kind = failure.kind
+        self._count(call, kind)
+        shard = self._shard(call.shard)
+        # Scripts that are denied are tried again every minute, and were logged.
+        is_known = kind in shard.refuses or (kind is Kind.DENIED and self._no_scripts_until > 0)
+        if kind in _REFUSED and not is_known:
+            shard.refuses.add(kind)
+            _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind, error=failure.said)
+        if _ails(call.op, failure):
+            was_late = asyncio.get_running_loop().time() - self._late_at < self._timeout
+            may_be_well = kind is Kind.TIMEOUT and (was_late or call.op in _WRITES)
+            self._blame(call, failure, is_certain=not may_be_well)
+
+    def _blame(self, call: _Call, failure: _Failure, *, is_certain: bool) -> None:
+        shard = self._shard(call.shard)
+        shard.suspect = call.key
+        breaker = shard.breaker
+        change = breaker.failed(time.monotonic()) if is_certain else breaker.suspected()
+        self._changed(change, call.shard, failure)
+
+    def _changed(self, change: Change, name: str, failure: _Failure | None) -> None:
         shard, now = self._shard(name), time.monotonic()
         match change:
             case Change.LOOK:
                 self._spawn(self._look(name), "redis look")
             case Change.OPENED:
                 shard.out_since = now
-                _log.warning("redis is out", shard=name, kind=kind)
+                why = failure or _NO_ANSWER
+                _log.warning("redis is out", shard=name, kind=why.kind, error=why.said)
                 self._any_out.set()
                 self._spawn(self._mend(name), "redis mend")
                 self._report()
             case Change.CLOSED:
                 # It may be another one by now.
-                self._scripts = True
+                self._no_scripts_until = 0.0
+                shard.writes = Breaker(self._max_failures)
                 _log.info("redis is back", shard=name, after_s=round(now - shard.out_since, 1))
                 self._report()
             case Change.NONE:
@@ -537,11 +654,15 @@ class RedisTier:
     def _shard(self, name: str) -> _Shard:
         shard = self._shards.get(name)
         if shard is None:
-            shard = self._shards[name] = _Shard(Breaker(self._max_failures))
+            shard = self._shards[name] = _Shard(Breaker(self._max_failures), Breaker(self._max_failures))
         return shard
 
-    async def _look(self, name: str) -> Kind | None:
-        failure = await self._alive(name)
+    async def _look(self, name: str) -> _Failure | None:
+        for _ in range(_LOOKS):
+            begun = asyncio.get_running_loop().time()
+            failure = await self._alive(name)
+            if failure is None or failure.kind is not Kind.TIMEOUT or self._late_at < begun:
+                break
         change = self._shard(name).breaker.looked(alive=failure is None)
         self._changed(change, name, failure)
         return failure
@@ -552,24 +673,27 @@ class RedisTier:
         change = self._shard("").breaker.probed(alive=failure is None)
         self._changed(change, "", failure)
 
-    async def _alive(self, name: str) -> Kind | None:
+    async def _alive(self, name: str) -> _Failure | None:
         """Why the shard is of no use; None if it is well.
 
         A dead or hung one shows within `timeout`: each step of connecting and the PING may take that long. One that is
         far away may use several steps' time, and so may one whose first sentinels hang.
         """
-        failures: list[Kind | None] = []
+        failures: list[_Failure | None] = []
         task = self._spawn(self._probe(name, failures), "redis probe")
         await asyncio.wait((task,), timeout=_PROBE_STEPS * self._timeout)
-        return failures[0] if failures else Kind.TIMEOUT
+        return failures[0] if failures else _NO_ANSWER
 
-    async def _probe(self, name: str, failures: list[Kind | None]) -> None:
+    async def _probe(self, name: str, failures: list[_Failure | None]) -> None:
         try:
             await self._link.probe(name, self._shard(name).suspect)
         except ERRORS as error:
-            kind = kind_of(error)
+            failure = _failure_of(error)
             # It may not be allowed to be asked how it is, and yet be well.
-            failures.append(kind if kind in _AILING else None)
+            is_well = not _ails("get", failure)
+            if failure.kind in _NO_FURTHER:
+                is_well = await self._link.answers(name)
+            failures.append(None if is_well else failure)
         else:
             failures.append(None)
 
@@ -611,9 +735,17 @@ class RedisTier:
         return task
 
 
+def _ails(op: str, failure: _Failure) -> bool:
+    """Whether Redis is of no use while it fails so."""
+    if failure.kind is Kind.OTHER:
+        # A lookup has no odd errors. A proxy before Redis has, when it cannot reach it.
+        return op == "get" and not failure.said.startswith(_UNKNOWN)
+    return failure.kind in _AILING
+
+
 def _is_unknown(call: _Call) -> bool:
     """Whether it was asked what it does not know: some services leave commands out."""
-    return call.replies is not None and str(call.replies[0]).startswith("unknown command")
+    return call.replies is not None and str(call.replies[0]).startswith(_UNKNOWN)
 
 
 def _granted(reply: Reply) -> Any:

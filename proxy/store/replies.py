@@ -35,6 +35,7 @@ _MAX_DEPTH = 8
 # Of pushes and attributes, in all the time that a connection lasts: nothing asked for them.
 _MAX_PASSED = 1000
 _CROWDED = b"ERR max number of clients"
+_IN_SCRIPT = b"ERR Error running script"
 _NUMBER = re.compile(rb"[+-]?[0-9]{1,19}\Z")
 _DOLLAR, _COLON, _BANG, _EQUALS = b"$:!="
 
@@ -308,6 +309,9 @@ def _length(line: bytes) -> int:
 
 
 def _error(line: bytes) -> Exception:
+    if line.startswith(_IN_SCRIPT):
+        # Redis 6 goes on: "(call to f_..): @user_script:10: @user_script: 10: -OOM command not allowed ...".
+        line = line.rpartition(b": -")[2].strip() or line
     if line.startswith(_CROWDED):
         # redis-py knows what a server says, not what a cluster's node does: "... + cluster connections reached".
         return RedisConnectionError(line.decode("utf-8", "replace"))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappush, heappushpop
 from math import inf
+from time import monotonic
 from typing import Protocol
 
 import msgspec
@@ -25,6 +26,8 @@ _HOT = 10
 _LOOKS = 20
 # So many entries are looked at before requests get their turn again: about 0.2 ms.
 _AT_ONCE = 1000
+_SWEPT_AT_ONCE = 5
+_SWEEP_S = 0.001
 
 
 class Copy:
@@ -129,9 +132,7 @@ class Tiers:
         copy = self.memory.get(key)
         if copy is None or self._log.in_doubt:
             return None
-        if copy.epoch != self._log.purges.epoch:
-            copy.standing = self._log.purges.standing(copy.entry.concerned)
-            copy.epoch = self._log.purges.epoch
+        self._look_at(copy)
         # While the log can't be read, purges of other replicas go unseen here for this long and no longer.
         unsure = not self._log.readable and now - copy.since > self.limits.max_age
         if copy.standing.purged or now >= copy.until or unsure:
@@ -264,16 +265,29 @@ class Tiers:
             concerned = concerned_in(data, key=key)
         except Damaged:
             return False
-        known = self._log.readable and concerned.born <= self._log.purges.last
-        return known and self._log.purges.standing(concerned).purged
+        purges = self._log.purges
+        # What is older than the log goes back may be good elsewhere: this replica alone may not have understood a record.
+        known = self._log.readable and purges.floor <= concerned.born <= purges.last
+        return known and purges.standing(concerned).purged
 
     def sweep(self, now: float) -> None:
-        """Let go of some of what memory has and nobody may be served any more."""
-        self.memory.sweep(now, self._is_useless)
+        """Let go of some of what memory has and nobody may be served any more. Takes 2 ms or so at most."""
+        deadline = monotonic() + _SWEEP_S
+        for _ in range(0, _AT_ONCE, _SWEPT_AT_ONCE):
+            self.memory.sweep(now, self._is_purged, limit=_SWEPT_AT_ONCE)
+            if monotonic() >= deadline:
+                # A thousand patterns take a third of a millisecond for each entry.
+                break
 
-    def _is_useless(self, copy: Copy) -> bool:
-        purges = self._log.purges
-        return copy.epoch != purges.epoch and purges.standing(copy.entry.concerned).purged
+    def _is_purged(self, copy: Copy) -> bool:
+        self._look_at(copy)
+        return copy.standing.purged
+
+    def _look_at(self, copy: Copy) -> None:
+        """Have a copy checked against all purges until now."""
+        if copy.epoch != self._log.purges.epoch:
+            copy.standing = self._log.purges.standing(copy.entry.concerned)
+            copy.epoch = self._log.purges.epoch
 
     # -- both --
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SLOTS = 16384
+NO_HOST = frozenset({"", "?"})
+"""What nodes say in place of a host: where they were asked, or a name that they do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,24 @@ class Topology:
         self.primaries.add(node.name)
 
 
+def _host(told: bytes | None, more: list[Any]) -> str:
+    """Empty for a node that does not know its address, or shall not tell: it is where it was asked.
+
+    `more` is an id and, since Redis 7, its other names in pairs: [b"ip", b"10.0.0.1"].
+    """
+    host = (told or b"").decode()
+    if host not in NO_HOST:
+        return host
+    others = dict(zip(more[1][::2], more[1][1::2], strict=True)) if len(more) > 1 else {}
+    return others.get(b"ip", b"").decode() if host == "?" else ""
+
+
 def topology_of(reply: Any, asked: Node) -> Topology:
     """What CLUSTER SLOTS answered: [[first, last, [host, port, ..], replica, ..], ..]. Raises ValueError for anything else."""
     found = Topology()
     try:
         for first, last, *nodes in reply:
-            # A node that does not know its own address, or shall not tell, is where it was asked.
-            places = [
-                found.known((host or b"").decode() or asked.host, int(port)) for host, port, *_ in nodes
-            ]
+            places = [found.known(_host(host, more) or asked.host, int(port)) for host, port, *more in nodes]
             found.own(first, last, places[0])
     except (TypeError, ValueError, LookupError, AttributeError) as error:
         raise ValueError("slots that make no sense") from error

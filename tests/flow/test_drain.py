@@ -3,10 +3,13 @@
 import asyncio
 import signal
 import time
+from contextlib import AsyncExitStack
 
+from tests import servers
 from tests.flow.client import connected, fetch, request
 from tests.flow.origin import Asked, Origin, ok, once
 from tests.flow.processes import Proxy, running
+from tests.redis_tiers import needs_redis
 
 
 def config(api: Origin, drain: str = "{}") -> str:
@@ -107,6 +110,24 @@ async def test_what_does_not_finish_is_cut_off_in_time(api: Origin) -> None:
         assert await proxy.ended(5) == 0
         assert 0.5 <= time.monotonic() - started < 2
         assert proxy.log("requests were cut off")
+
+
+@needs_redis
+async def test_it_is_over_in_time_with_redis_too_however_many_leases_are_held(api: Origin) -> None:
+    api.on("/", once(asyncio.Event(), ok()))
+    with servers.redis() as server:
+        text = config(api, "{timeout: 300ms}").replace("/kept", "/**") + f"\nredis: {{url: '{server.url}'}}"
+        async with running(text) as proxy, AsyncExitStack() as clients:
+            await proxy.ready()
+            for number in range(60):
+                client = await clients.enter_async_context(connected(proxy.port))
+                await client.send(request(f"/cold/{number}"))
+            await asyncio.to_thread(servers.until, lambda: server.command("DBSIZE") >= 60, "a lease for each")
+            started = time.monotonic()
+            proxy.send(signal.SIGTERM)
+
+            assert await proxy.ended(6) == 0
+            assert time.monotonic() - started < 3
 
 
 async def test_during_the_delay_new_requests_are_served_and_told_to_close(api: Origin) -> None:

@@ -115,6 +115,28 @@ async def test_a_purge_of_what_is_under_way_costs_the_api_one_more_request(
         assert ({response.body for response in responses}, api.count("/e")) == ({b"2"}, 2)
 
 
+async def test_a_storm_of_purges_does_not_queue_the_replicas_up(
+    api: Origin, redis_server: servers.Server
+) -> None:
+    api.on("/e", after(0.4, numbered()))
+    text = config(api, redis_server.url)
+    async with replicas(*[text] * 5) as proxies:
+
+        async def storm() -> None:
+            while True:
+                await proxies[0].asked("/api/purge", method="POST", body=b'{"urls": ["/e"]}')
+                await asyncio.sleep(0.15)
+
+        raging = asyncio.ensure_future(storm())
+        began = time.monotonic()
+        await asyncio.gather(*(fetch(proxy.port, "/e") for proxy in proxies))
+        took_s = time.monotonic() - began
+        raging.cancel()
+
+        # Two that are waited for, and then its own; of five replicas the last would wait for four.
+        assert took_s < 3 * 0.4 + 0.4
+
+
 async def test_a_lease_of_another_variants_key_is_not_held_while_the_api_is_asked(
     api: Origin, redis_server: servers.Server
 ) -> None:
@@ -216,3 +238,15 @@ async def test_a_replica_is_ready_when_it_has_read_a_long_log_and_can_use_what_r
             found = [(await fetch(new.port, target)).cache.split(";")[0] for target in ("/w", "/y")]
 
     assert (found, len(api.asked)) == (["hit", "hit"], asked)
+
+
+async def test_a_log_that_nobody_may_read_holds_up_no_start(
+    api: Origin, redis_server: servers.Server
+) -> None:
+    redis_server.command("ACL", "SETUSER", "blind", "on", ">pw", "~*", "&*", "+@all", "-xread")
+    began = time.monotonic()
+    async with replicas(config(api, redis_server.url.replace("redis://", "redis://blind:pw@"))) as (proxy,):
+        took_s = time.monotonic() - began
+        assert (await fetch(proxy.port, "/e")).status == 200
+
+    assert took_s < 6

@@ -579,7 +579,9 @@ async def _asked(data: bytes) -> None:
 
 
 async def _redirected(reply: AskError) -> None:
-    link = ClusterLink([{"host": "127.0.0.1", "port": 1}], 1, lambda coroutine, _name: coroutine.close())
+    link = ClusterLink(
+        [{"host": "127.0.0.1", "port": 1}], 1, lambda coroutine, _: asyncio.ensure_future(coroutine)
+    )
     try:
         node = await link._follow(reply, ClusterNode("127.0.0.1", 1))
     except ERRORS:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy import metrics
-from proxy.leases import Ask, Lease, Leases, Turn, pauses
+from proxy.leases import Ask, Early, Lease, Leases, Turn, pauses
 from proxy.metrics import Metrics
 from proxy.tasks import Tasks
 from tests import servers
@@ -36,6 +36,11 @@ async def replica(url: str, lasts_s: float = 2.0, **more: Any) -> AsyncIterator[
         await tasks.close(1)
 
 
+async def took(asked: Leases | Early, *args: str, **how: bool) -> tuple[Turn, Lease | None]:
+    taken = await asked.take(*args, **how)  # type: ignore[arg-type]
+    return taken.turn, taken.lease
+
+
 async def released(leases: Leases, lease: Lease, passed_s: float = 0.0) -> None:
     leases.release(lease, passed_s=passed_s)
     while len(leases._tasks):
@@ -44,40 +49,40 @@ async def released(leases: Leases, lease: Lease, passed_s: float = 0.0) -> None:
 
 async def test_one_wins_and_the_others_are_told_so_until_it_is_released(server: servers.Server) -> None:
     async with replica(server.url) as a, replica(server.url) as b:
-        first, lease = await a.take("e:one", "")
-        second, _ = await b.take("e:one", "")
-        other_kind, _ = await b.take("e:one", ":personal")
+        first, lease = await took(a, "e:one", "")
+        second, _ = await took(b, "e:one", "")
+        other_kind, _ = await took(b, "e:one", ":personal")
         assert lease is not None
         await released(a, lease)
-        third, _ = await b.take("e:one", "")
+        third, _ = await took(b, "e:one", "")
 
         assert (first, second, other_kind, third) == (Turn.OURS, Turn.THEIRS, Turn.OURS, Turn.OURS)
 
 
 async def test_what_cannot_be_shared_is_nobody_s_for_a_while(server: servers.Server) -> None:
     async with replica(server.url) as a, replica(server.url) as b:
-        _, lease = await a.take("e:passed", "")
+        _, lease = await took(a, "e:passed", "")
         assert lease is not None
         await released(a, lease, 0.2)
-        turns = [(await each.take("e:passed", ""))[0] for each in (a, b)]
+        turns = [(await took(each, "e:passed", ""))[0] for each in (a, b)]
         await asyncio.sleep(0.25)
 
-        assert (turns, (await b.take("e:passed", ""))[0]) == ([Turn.PASSED] * 2, Turn.OURS)
+        assert (turns, (await took(b, "e:passed", ""))[0]) == ([Turn.PASSED] * 2, Turn.OURS)
 
 
 async def test_a_holder_that_lives_keeps_it_and_one_that_died_loses_it(server: servers.Server) -> None:
     async with replica(server.url, 0.3) as other:
         async with replica(server.url, 0.3) as a:
-            _, lease = await a.take("e:long", "")
+            _, lease = await took(a, "e:long", "")
             await asyncio.sleep(0.7)
-            assert (await other.take("e:long", ""))[0] is Turn.THEIRS
+            assert (await took(other, "e:long", ""))[0] is Turn.THEIRS
             # As if killed: nothing is released, nothing renewed.
             assert lease is not None
             assert lease.renewal is not None
             lease.renewal.cancel()
             lease.renewal = None
         died = time.monotonic()
-        while (await other.take("e:long", ""))[0] is Turn.THEIRS:
+        while (await took(other, "e:long", ""))[0] is Turn.THEIRS:
             await asyncio.sleep(0.01)
 
         assert time.monotonic() - died < 0.4
@@ -85,17 +90,17 @@ async def test_a_holder_that_lives_keeps_it_and_one_that_died_loses_it(server: s
 
 async def test_a_lease_that_ran_out_is_not_released_over_its_next_holder(server: servers.Server) -> None:
     async with replica(server.url, 0.1) as a, replica(server.url) as b:
-        _, lease = await a.take("e:late", "")
+        _, lease = await took(a, "e:late", "")
         assert lease is not None
         assert lease.renewal is not None
         lease.renewal.cancel()
         await asyncio.sleep(0.15)
-        _, next_lease = await b.take("e:late", "")
+        _, next_lease = await took(b, "e:late", "")
         lease.until += 100
         await released(a, lease)
 
         assert next_lease is not None
-        assert (await a.take("e:late", ""))[0] is Turn.THEIRS
+        assert (await took(a, "e:late", ""))[0] is Turn.THEIRS
 
 
 async def test_what_a_redis_that_hung_carries_out_late_holds_up_nobody() -> None:
@@ -103,13 +108,13 @@ async def test_what_a_redis_that_hung_carries_out_late_holds_up_nobody() -> None
         async with replica(hanging.url) as a, replica(hanging.url) as b:
             hanging.pause()
             try:
-                late = asyncio.ensure_future(a.take("e:late", ""))
+                late = asyncio.ensure_future(took(a, "e:late", ""))
                 await asyncio.sleep(0.3)
             finally:
                 hanging.resume()
             turn, _ = await late
             resumed = time.monotonic()
-            while (await b.take("e:late", ""))[0] is not Turn.OURS:
+            while (await took(b, "e:late", ""))[0] is not Turn.OURS:
                 await asyncio.sleep(0.01)
 
             assert (turn, time.monotonic() - resumed < 1) == (Turn.FREE, True)
@@ -118,14 +123,14 @@ async def test_what_a_redis_that_hung_carries_out_late_holds_up_nobody() -> None
 async def test_the_winner_is_told_whether_something_is_stored(server: servers.Server) -> None:
     async with replica(server.url) as a:
         server.command("SET", "crowdgate:e:there", "x")
-        leases = [(await a.take(key, ""))[1] for key in ("e:there", "e:not-there")]
+        leases = [(await took(a, key, ""))[1] for key in ("e:there", "e:not-there")]
 
         assert [lease is not None and lease.has_entry for lease in leases] == [True, False]
 
 
 async def test_a_lease_and_its_entry_are_on_one_node_of_a_cluster(server: servers.Server) -> None:
     async with replica(server.url) as a:
-        await a.take("e:events.1:00ff", ":personal")
+        await took(a, "e:events.1:00ff", ":personal")
         name = b"crowdgate:lease:{crowdgate:e:events.1:00ff}:personal"
 
         assert server.command("EXISTS", name) == 1
@@ -139,22 +144,22 @@ async def test_without_redis_or_where_it_fails_everybody_may_ask(server: servers
         full.command("SET", "room", "x" * 1000)
         full.command("CONFIG", "SET", "maxmemory", "1")
         async with replica(full.url) as refused:
-            assert await refused.take("e:k", "") == (Turn.FREE, None)
-    assert await Leases(None, Metrics("1"), Tasks()).take("e:k", "") == (Turn.FREE, None)
+            assert await took(refused, "e:k", "") == (Turn.FREE, None)
+    assert await took(Leases(None, Metrics("1"), Tasks()), "e:k", "") == (Turn.FREE, None)
     async with replica(f"redis://127.0.0.1:{servers.free_port()}") as lonely:
-        assert await lonely.take("e:k", "") == (Turn.FREE, None)
+        assert await took(lonely, "e:k", "") == (Turn.FREE, None)
 
 
 async def test_a_user_that_may_run_no_scripts_has_leases_nevertheless(server: servers.Server) -> None:
     server.command("ACL", "SETUSER", "plain", "on", ">pw", "~*", "+@all", "-eval")
     url = server.url.replace("redis://", "redis://plain:pw@")
     async with replica(url) as a, replica(url) as b:
-        _, lease = await a.take("e:plain", "")
-        theirs, _ = await b.take("e:plain", "")
+        _, lease = await took(a, "e:plain", "")
+        theirs, _ = await took(b, "e:plain", "")
         assert lease is not None
         await released(a, lease)
 
-        assert (theirs, (await b.take("e:plain", ""))[0]) == (Turn.THEIRS, Turn.OURS)
+        assert (theirs, (await took(b, "e:plain", ""))[0]) == (Turn.THEIRS, Turn.OURS)
 
 
 async def test_only_a_redis_that_is_far_away_is_asked_for_leases_that_may_not_be_needed(
@@ -162,17 +167,17 @@ async def test_only_a_redis_that_is_far_away_is_asked_for_leases_that_may_not_be
 ) -> None:
     async with fault_proxy(server.port) as way, replica(url_of(way), timeout=0.2) as leases:
         for number in range(3):
-            await leases.take(f"e:near-{number}", "")
+            await took(leases, f"e:near-{number}", "")
         near = leases.early("e:k", "")
         way.set(delay_s=0.03)
         for number in range(3):
-            await leases.take(f"e:far-{number}", "")
+            await took(leases, f"e:far-{number}", "")
         far = leases.early("e:k", "")
         assert far is not None
         far.leave()
         way.set()
         for number in range(30):
-            await leases.take(f"e:again-{number}", "")
+            await took(leases, f"e:again-{number}", "")
 
         assert (near, leases.early("e:k", "")) == (None, None)
 
@@ -190,7 +195,7 @@ async def test_a_busy_process_does_not_take_redis_for_far_away(server: servers.S
 
         work()
         for number in range(30):
-            await leases.take(f"e:busy-{number}", "")
+            await took(leases, f"e:busy-{number}", "")
         is_busy = False
 
         assert leases.early("e:k", "") is None
@@ -202,14 +207,14 @@ async def test_a_lease_that_could_not_be_renewed_once_is_renewed_all_the_same(se
         replica(url_of(way), 0.6, probe_every=0.05) as a,
         replica(server.url) as other,
     ):
-        _, lease = await a.take("e:hiccup", "")
+        _, lease = await took(a, "e:hiccup", "")
         assert lease is not None
         way.set(stall=True)
         await asyncio.sleep(0.18)
         way.set()
         await asyncio.sleep(1.0)
 
-        assert (await other.take("e:hiccup", ""))[0] is Turn.THEIRS
+        assert (await took(other, "e:hiccup", ""))[0] is Turn.THEIRS
 
 
 async def test_a_lease_that_was_asked_for_early_and_is_not_needed_is_released(server: servers.Server) -> None:
@@ -219,11 +224,11 @@ async def test_a_lease_that_was_asked_for_early_and_is_not_needed_is_released(se
         assert first is not None
         assert second is not None
         first.leave()
-        turn, lease = await second.take(has_seen=True)
+        turn, lease = await took(second, has_seen=True)
         second.leave()
         while len(a._tasks):
             await asyncio.sleep(0.001)
-        turns = [(await b.take(key, ""))[0] for key in ("e:left", "e:taken")]
+        turns = [(await took(b, key, ""))[0] for key in ("e:left", "e:taken")]
 
         assert (turn, lease is not None, turns) == (Turn.OURS, True, [Turn.OURS, Turn.THEIRS])
 
@@ -239,7 +244,7 @@ async def test_what_was_seen_when_a_lease_was_asked_for_early_need_not_be_looked
         for key, has_seen in (("e:seen", True), ("e:new", False)):
             early = a.early(key, "")
             assert early is not None
-            _, lease = await early.take(has_seen=has_seen)
+            _, lease = await took(early, has_seen=has_seen)
             told.append(lease is not None and lease.has_entry)
 
         assert told == [False, True]
@@ -248,7 +253,7 @@ async def test_what_was_seen_when_a_lease_was_asked_for_early_need_not_be_looked
 async def test_turns_are_counted(server: servers.Server) -> None:
     async with replica(server.url) as a:
         for _ in range(3):
-            await a.take("e:counted", "")
+            await took(a, "e:counted", "")
         samples = metrics.read(a._metrics.render().decode())
 
     counts = [metrics.total(samples, metrics.LEASES, turn=turn) for turn in ("won", "lost", "free")]
@@ -258,7 +263,7 @@ async def test_turns_are_counted(server: servers.Server) -> None:
 async def test_time_is_redis_own_and_never_stands_still(server: servers.Server) -> None:
     async with replica(server.url) as a:
         a._ahead_us += 3_600_000_000
-        await a.take("e:time", "")
+        await took(a, "e:time", "")
         seconds, microseconds = map(int, server.command("TIME"))
         told = [a.now_us() for _ in range(100)]
 

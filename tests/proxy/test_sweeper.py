@@ -1,6 +1,7 @@
 """What is purged leaves a real Redis, and nothing else does."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from proxy import settings
 from proxy.metrics import Metrics
 from proxy.policy.purges import Kind
+from proxy.policy.routes import prepare
 from proxy.purge_log import PurgeLog
 from proxy.settings import Redis
 from proxy.store.entry import Entry, encode
@@ -20,12 +23,14 @@ from proxy.sweeper import Sweeper
 from proxy.tasks import Tasks
 from tests import servers
 from tests.entries import an_entry
+from tests.faults import FaultProxy, fault_proxy
 from tests.log_lines import capture_logs
-from tests.redis_tiers import needs_redis, tier_on
+from tests.redis_tiers import needs_redis, tier_on, url_of
 
 pytestmark = needs_redis
 
 MANY = 300
+ROUTE = prepare(settings.Route(match="/**", name="events", ttl=60.0))
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,12 @@ async def gone(server: servers.Server, keys: list[str], within_s: float = 10.0) 
 def server() -> Any:
     with servers.redis() as one:
         yield one
+
+
+@pytest.fixture
+async def faulty(server: servers.Server) -> AsyncIterator[FaultProxy]:
+    async with fault_proxy(server.port) as proxy:
+        yield proxy
 
 
 async def test_what_is_purged_leaves_redis_and_nothing_else_does(server: servers.Server) -> None:
@@ -174,6 +185,68 @@ async def test_a_user_who_may_not_look_is_told_once_and_nothing_breaks(server: s
 
     assert len(told) == 1
     assert server.command("EXISTS", "crowdgate:e:k") == 1
+
+
+async def test_a_redis_that_is_full_is_swept(server: servers.Server) -> None:
+    async with replica(server.url) as one:
+        for number in range(MANY):
+            await one.store(f"e:{number}", tag="old")
+        await one.log.purge([(Kind.TAG, "old")])
+        server.command("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", 1)
+        await gone(server, [f"e:{number}" for number in range(MANY)])
+        server.command("CONFIG", "SET", "maxmemory", 0)
+
+
+async def test_a_claim_that_was_late_once_does_not_put_off_the_sweep_for_good(
+    server: servers.Server, faulty: FaultProxy
+) -> None:
+    async with replica(url_of(faulty), every_s=0.3) as one:
+        await one.store("e:k", tag="old")
+        await one.log.purge([(Kind.TAG, "old")])
+        faulty.set(stall=True)
+        await asyncio.sleep(1.5)
+        faulty.set()
+        await gone(server, ["e:k"])
+
+
+async def test_what_only_this_replica_takes_for_purged_is_left_to_the_others(server: servers.Server) -> None:
+    async with replica(server.url) as one:
+        await one.store("e:k", tag="good")
+        await one.store("e:old", tag="old")
+        # Of a newer version, say: whatever it names, it is taken for everything here.
+        server.command("XADD", "crowdgate:purges", "*", "k", "principal", "v", "ada")
+        await one.log.purge([(Kind.TAG, "old")])
+        await asyncio.sleep(1.0)
+
+        assert server.command("EXISTS", "crowdgate:e:k", "crowdgate:e:old") == 2
+
+
+async def test_a_user_who_may_not_drop_is_told(server: servers.Server) -> None:
+    server.command("ACL", "SETUSER", "keeper", "on", ">pw", "~*", "+@all", "-unlink")
+    with capture_logs() as lines:
+        async with replica(server.url.replace("redis://", "redis://keeper:pw@"), every_s=0.05) as one:
+            await one.store("e:k", tag="old")
+            await one.log.purge([(Kind.TAG, "old")])
+            await asyncio.sleep(0.5)
+
+    assert "purged entries stay in redis until they expire" in [line["event"] for line in lines]
+
+
+async def test_a_thousand_patterns_do_not_make_a_sweep_of_memory_last() -> None:
+    log = PurgeLog(None, Metrics("1"), Tasks())
+    memory: Memory[Copy] = Memory(max_bytes=10**8, max_object_bytes=10**6)
+    tiers = Tiers(memory, None, log, lambda _: None)
+    for number in range(3000):
+        tiers.remember(an_entry(time.time(), key=f"e:{number}", url=f"/{number}"), ROUTE, time.time())
+    await log.purge([(Kind.PATTERN, f"/*x*y{number}") for number in range(1000)])
+    took_s = []
+    for _ in range(20):
+        began = time.process_time()
+        tiers.sweep(time.time())
+        took_s.append(time.process_time() - began)
+
+    assert max(took_s) < 0.02
+    assert memory.entries == 3000
 
 
 async def test_a_redis_that_goes_away_is_swept_when_it_is_back(server: servers.Server) -> None:

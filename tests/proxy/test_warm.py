@@ -1,11 +1,13 @@
 """Whole warming is in tests/flow/test_warm.py; here: how often, what is asked, and how failures end."""
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
 
 from proxy import metrics, settings
+from proxy import warm as warm_module
 from proxy.handler import Handler, Warmed
 from proxy.messages import Incoming
 from proxy.metrics import Metrics
@@ -66,6 +68,31 @@ async def test_all_are_fetched_side_by_side_and_each_has_its_result() -> None:
 
     assert results == dict.fromkeys("abcd", "ok")
     assert (warmed(counted, "ok"), [how for _, how in fetches.asked]) == (4, [{"forced": True}] * 4)
+
+
+async def test_so_many_at_a_time_and_those_that_hang_keep_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_module, "_AT_ONCE", 2)
+    monkeypatch.setattr(warm_module, "_TURN_S", 0.05)
+    fetches = Fetches(0.02)
+    warm, _ = warmer(fetches)
+    began = time.monotonic()
+    await warm.warm([resource(str(number)) for number in range(8)], forced=True)
+    assert 0.08 <= time.monotonic() - began < 0.3
+
+    fetches.results = (60.0,)
+    hanging = asyncio.gather(*(warm.warm([resource(str(number))], forced=True) for number in range(10)))
+    await asyncio.sleep(0.01)
+    fetches.results = (OK,)
+    async with asyncio.timeout(1.0):
+        assert await warm.warm([resource("good")], forced=True) == {"good": "ok"}
+    hanging.cancel()
+    await asyncio.gather(hanging, return_exceptions=True)
+    await asyncio.sleep(0.1)
+
+    # Each has given its turn back, once.
+    assert warm._turns._value == 2
 
 
 async def test_one_that_fails_or_hangs_is_told_and_logged() -> None:

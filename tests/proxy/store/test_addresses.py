@@ -1,7 +1,8 @@
 import asyncio
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from proxy.settings import Redis
 from proxy.store.redis import RedisTier
 from proxy.tasks import Tasks
 from tests import servers
+from tests.faults import fault_proxy
 from tests.log_lines import capture_logs
 from tests.redis_tiers import Seen, back_within, needs_redis, seconds, tier_on
 
@@ -54,20 +56,9 @@ async def test_passwords_users_and_a_rotated_password_file_are_used_and_never_lo
 def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    if shutil.which("openssl") is None or b"tls" not in Path(str(servers.binary())).read_bytes():
-        pytest.skip("needs openssl and a Redis with TLS: apt-get install openssl redis-server")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    files = ("-keyout", str(key), "-out", str(certificate))
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files],
-        check=True,
-        capture_output=True,
-    )
-    port = servers.free_port()
-    tls = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    certificate = certified(tmp_path)
 
-    async def main() -> None:
+    async def main(port: int) -> None:
         async with tier_on(f"rediss://localhost:{port}", ca_file=str(certificate), timeout=1.0) as (
             tier,
             seen,
@@ -82,11 +73,73 @@ def test_tls_with_a_ca_of_ones_own_is_one_context_for_all_connections(
         async with tier_on(f"rediss://localhost:{port}", timeout=0.2) as (tier, _):
             assert not tier.up
 
-    with (
-        servers.redis("--tls-port", str(port), "--port", "0", *tls, port=port),
-        asyncio.Runner(loop_factory=loop) as runner,
-    ):
-        runner.run(main())
+    with with_tls(tmp_path) as server, asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main(server.port))
+
+
+def certified(directory: Path) -> Path:
+    """A certificate for this machine, and its key beside it."""
+    if shutil.which("openssl") is None or b"tls" not in Path(str(servers.binary())).read_bytes():
+        pytest.skip("needs openssl and a Redis with TLS: apt-get install openssl redis-server")
+    certificate = directory / "certificate.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    files = ("-keyout", str(directory / "key.pem"), "-out", str(certificate))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files],
+        check=True,
+        capture_output=True,
+    )
+    return certificate
+
+
+@contextmanager
+def with_tls(directory: Path, *options: str) -> Iterator[servers.Server]:
+    port = servers.free_port()
+    files = (
+        *("--tls-cert-file", str(directory / "certificate.pem")),
+        *("--tls-key-file", str(directory / "key.pem")),
+    )
+    tls = ("--tls-port", str(port), "--port", "0", *files, "--tls-auth-clients", "no")
+    with servers.redis(*tls, *options, port=port) as server:
+        yield server
+
+
+async def test_certificates_that_are_rotated_need_no_restart(tmp_path: Path) -> None:
+    certificate = certified(tmp_path)
+    with with_tls(tmp_path) as server:
+        url = f"rediss://localhost:{server.port}"
+        async with tier_on(url, ca_file=str(certificate), timeout=0.5) as (tier, _):
+            assert await tier.put("k", b"v", 60)
+            certified(tmp_path)
+            server.restart()
+            async with asyncio.timeout(5):
+                while not await tier.put("k", b"v", 60):
+                    await asyncio.sleep(0.02)
+
+
+async def test_files_that_are_half_rotated_cost_no_connection(tmp_path: Path) -> None:
+    certificate = certified(tmp_path)
+    with with_tls(tmp_path) as server:
+        url = f"rediss://localhost:{server.port}"
+        async with tier_on(url, ca_file=str(certificate), timeout=0.5) as (tier, seen):
+            certificate.write_text("-----BEGIN CERT")
+            assert await tier.put("k", b"v", 60)
+            certificate.unlink()
+            await tier._link.mend("")
+            assert (await tier.get("k"), seen.failures) == (b"v", {})
+
+
+async def test_a_handshake_may_take_longer_than_an_answer(tmp_path: Path) -> None:
+    certificate = certified(tmp_path)
+    with with_tls(tmp_path, "--tls-protocols", "TLSv1.2") as server:
+        async with fault_proxy(server.port) as proxy:
+            # Two round trips, where one may take 50 ms.
+            proxy.set(delay_s=0.03)
+            async with tier_on(f"rediss://127.0.0.1:{proxy.port}", ca_file=str(certificate)) as (tier, _):
+                async with asyncio.timeout(2):
+                    while not await tier.put("k", b"v", 60):
+                        await asyncio.sleep(0.02)
+                assert await tier.get("k") == b"v"
 
 
 @pytest.mark.parametrize("protocol", [2, 3])

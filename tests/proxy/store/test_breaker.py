@@ -55,6 +55,19 @@ def test_failures_that_come_together_are_one() -> None:
     assert breaker.failed(now=1.1) is Change.OPENED
 
 
+def test_what_may_be_nobodys_fault_asks_for_a_look_and_never_opens_it_by_itself() -> None:
+    breaker = Breaker(2)
+
+    assert [breaker.suspected(), breaker.suspected(), breaker.failed(now=1)] == [
+        Change.LOOK,
+        Change.NONE,
+        Change.NONE,
+    ]
+    assert not breaker.is_open
+    assert breaker.looked(alive=False) is Change.OPENED
+    assert breaker.suspected() is Change.NONE
+
+
 def test_a_look_that_began_before_it_opened_does_not_close_it() -> None:
     breaker = Breaker(1)
     breaker.failed(now=1)
@@ -82,7 +95,8 @@ def test_a_probe_closes_it_only_if_it_succeeds() -> None:
 
 
 _EVENTS = st.lists(
-    st.sampled_from(["failed", "succeeded", "look ok", "look bad", "probe ok", "probe bad"]), max_size=60
+    st.sampled_from(["failed", "suspected", "succeeded", "look ok", "look bad", "probe ok", "probe bad"]),
+    max_size=60,
 )
 
 
@@ -98,6 +112,8 @@ def test_every_opening_and_closing_is_told_once_and_they_alternate(
         match event:
             case "failed":
                 change = breaker.failed(now=now)
+            case "suspected":
+                change = breaker.suspected()
             case "succeeded":
                 breaker.succeeded()
             case "look ok" | "look bad":

@@ -12,13 +12,16 @@ import hiredis
 import pytest
 import uvloop
 
+from proxy.settings import Redis
 from proxy.store.lanes import Command, Lanes, Request
 from proxy.store.redis import Kind, RedisTier
 from proxy.store.replies import Limits
 from proxy.store.shared import RedisDown
+from proxy.tasks import Tasks
 from tests import servers
-from tests.faults import FaultProxy
-from tests.redis_tiers import SLACK, TIMEOUT, back_within, needs_redis, seconds, tier_on, url_of
+from tests.faults import FaultProxy, fault_proxy
+from tests.log_lines import capture_logs
+from tests.redis_tiers import SLACK, TIMEOUT, Seen, back_within, needs_redis, seconds, tier_on, url_of
 
 pytestmark = needs_redis
 
@@ -366,6 +369,86 @@ async def test_outages_leave_no_tasks_and_no_connections(server: servers.Server)
     assert int(server.info("clients")["connected_clients"]) == 1
 
 
+# --- a connection that cannot be had ---
+
+
+@pytest.mark.parametrize("is_well_at_first", [True, False], ids=["later", "from the start"])
+@pytest.mark.parametrize("answer", [b"+OK\r\n", b"*2\r\n$5\r\nproto\r\n:2\r\n"], ids=["no map", "a list"])
+async def test_a_greeting_that_redis_py_cannot_read_takes_redis_out_and_is_not_tried_again_and_again(
+    answer: bytes, is_well_at_first: bool
+) -> None:
+    with servers.redis("--requirepass", "pw") as server:
+        async with fault_proxy(server.port) as proxy:
+            proxy.set(answer=None if is_well_at_first else answer)
+            async with tier_on(f"redis://:pw@127.0.0.1:{proxy.port}?protocol=3") as (tier, seen):
+                await tier.put("k", b"v", 60)
+                proxy.set(answer=answer)
+                proxy.reset_all()
+                await asyncio.sleep(0.02)
+                took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(20))))
+                await asyncio.sleep(0.1)
+                assert (values, took < TIMEOUT, tier.up) == ([None] * 20, True, False)
+                assert seen.failures.keys() <= {Kind.PROTOCOL, Kind.CONNECTION}
+                accepted = proxy.accepted
+                await asyncio.sleep(0.5)
+                # A probe every 0.2 s.
+                assert proxy.accepted - accepted <= 3
+
+                proxy.set()
+                async with asyncio.timeout(5):
+                    while not await tier.put("k", b"v", 60):
+                        await asyncio.sleep(0.02)
+
+
+def no_database(server: servers.Server) -> str:
+    return f"{server.url}/99"
+
+
+def no_sentinel(server: servers.Server) -> str:
+    return server.url
+
+
+def may_not_select(server: servers.Server) -> str:
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-select")
+    return f"redis://app:pw@127.0.0.1:{server.port}/1"
+
+
+@pytest.mark.parametrize("url", [no_database, no_sentinel, may_not_select])
+async def test_a_redis_that_refuses_every_connection_is_out_and_the_log_has_its_words(
+    server: servers.Server, url: Callable[[servers.Server], str]
+) -> None:
+    mode = "sentinel" if url is no_sentinel else "standalone"
+    with capture_logs() as logs:
+        async with tier_on(url(server), mode=mode) as (tier, seen):
+            assert [await tier.get("k") for _ in range(20)] == [None] * 20
+            assert (tier.up, seen.failures) == (False, {})
+    (out,) = [log for log in logs if log["event"] == "redis is out"]
+    assert re.search("DB index|unknown command|no permissions", out["error"])
+
+
+async def test_neither_is_a_password_in_the_log_where_redis_repeats_what_it_was_asked(
+    faulty: FaultProxy,
+) -> None:
+    # As a Redis of before 6 does.
+    faulty.set(answer=b"-ERR unknown command `AUTH`, with args beginning with: `secret`, \r\n")
+    with capture_logs() as logs:
+        async with tier_on(f"redis://:secret@127.0.0.1:{faulty.port}") as (tier, _):
+            assert not tier.up
+    (out,) = [log for log in logs if log["event"] == "redis is out"]
+    assert out["error"] == "unknown command `AUTH`"
+
+
+async def test_a_proxy_that_pings_though_its_redis_is_gone_is_out() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async for command in commands(reader):
+            writer.write(b"+PONG\r\n" if command[0] == b"PING" else b"-upstream failure\r\n")
+
+    async with talking(talk) as url, tier_on(url, probe_every=0.05) as (tier, seen):
+        assert (tier.up, await tier.get("k")) == (True, None)
+        await asyncio.sleep(0.3)
+        assert (tier.up, seen.ups, seen.failures) == (False, [True, False], {Kind.OTHER: 1})
+
+
 # --- the end ---
 
 
@@ -374,9 +457,30 @@ def idle_lanes(max_requests: int) -> Lanes:
     return Lanes(
         lambda: pytest.fail("connects"),
         max_requests,
-        lambda work, _: work.close(),
+        lambda _, name: pytest.fail(name),
         limits=Limits(value_bytes=1000),
     )
+
+
+async def test_tasks_that_are_cancelled_while_lanes_are_opened_open_no_more_and_the_tier_closes(
+    server: servers.Server,
+) -> None:
+    for turns in range(5):
+        tasks, seen = Tasks(), Seen()
+        tier = RedisTier(Redis(url=server.url, timeout=1.0), seen, tasks)
+        await tier.start()
+        before = int(server.info("stats")["total_connections_received"])
+        asked = tasks.spawn(tier.get("k"), "get")
+        waiting = asyncio.ensure_future(tier.get("k"))
+        # From not yet begun to under way.
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        took, _ = await seconds(tasks.close(1.0))
+        closing, _ = await seconds(tier.close())
+
+        assert (asked.cancelled(), await waiting, took < 0.5, closing < 0.5) == (True, None, True, True)
+        # One is the question itself.
+        assert int(server.info("stats")["total_connections_received"]) - before <= 5
 
 
 async def test_lanes_that_are_closed_end_those_that_wait_and_those_that_come() -> None:

@@ -9,6 +9,7 @@ from redis.crc import key_slot
 
 from proxy.store.lanes import Command, Request
 from proxy.store.redis import Kind, RedisTier
+from proxy.store.shared import Put
 from tests import servers
 from tests.faults import fault_proxy
 from tests.redis_tiers import SLACK, TIMEOUT, back_within, needs_redis, seconds, tier_on, url_of
@@ -161,6 +162,78 @@ async def test_a_slot_that_moves_is_followed_while_and_after_it_moves(nodes: lis
             moving.end()
             assert await asyncio.gather(*(tier.get(key) for _ in range(40))) == [b"w"] * 40
             assert (seen.failures, tier.up) == ({}, True)
+        finally:
+            moving.undo()
+
+
+async def test_a_stream_whose_slot_moves_is_read_on_while_and_after_it_moves(
+    nodes: list[servers.Server],
+) -> None:
+    key = key_on(nodes[0], nodes, 900)
+    moving = Moving(nodes, key_slot(f"crowdgate:{key}".encode()), (nodes[0], nodes[1]))
+    async with tier_on(urls(nodes), mode="cluster", timeout=1.0) as (tier, seen):
+        ids = [await tier.stream_add(key, {b"a": b"1"}, keep_after_ms=0)]
+
+        async def read_on() -> list[str]:
+            tail = await tier.stream_after(key, ids[-2], block_ms=100, count=9)
+            return [record_id for record_id, _ in tail.records if tail.intact]
+
+        try:
+            moving.begin()
+            moving.move(f"crowdgate:{key}")
+            ids.append(await tier.stream_add(key, {b"a": b"2"}, keep_after_ms=0))
+            assert [await read_on() for _ in range(3)] == [ids[-1:]] * 3
+            moving.end()
+            # Nothing but this read has been told that it moved.
+            assert [await read_on() for _ in range(3)] == [ids[-1:]] * 3
+            assert (seen.failures, tier.up) == ({}, True)
+        finally:
+            moving.undo()
+
+
+@pytest.mark.parametrize("told", ["unknown-endpoint", "hostname"])
+async def test_nodes_that_tell_no_name_are_found(nodes: list[servers.Server], told: str) -> None:
+    try:
+        for node in nodes:
+            node.command("CONFIG", "SET", "cluster-preferred-endpoint-type", told)
+        async with tier_on(urls(nodes), mode="cluster", timeout=2.0) as (tier, seen):
+            keys = [f"k{number}" for number in range(60)]
+            assert all(await asyncio.gather(*(tier.put(key, b"v", 60) for key in keys)))
+            assert (seen.failures, tier.up) == ({}, True)
+    finally:
+        for node in nodes:
+            node.command("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
+
+
+async def test_a_redirection_to_a_node_without_a_name_is_followed(nodes: list[servers.Server]) -> None:
+    # A node that knows of no names says that it has all slots, itself and at its address.
+    slots = b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n"
+    node = owner_of("k", nodes)
+    async with fault_proxy(node.port) as proxy:
+        proxy.set(answer=slots % proxy.port)
+        async with tier_on(url_of(proxy), mode="cluster", timeout=2.0) as (tier, seen):
+            assert tier.up
+            proxy.set(answer=b"-MOVED %d ?:%d\r\n" % (key_slot(b"crowdgate:k"), node.port))
+            assert (await tier.put("k", b"v", 60), seen.failures) == (Put.STORED, {})
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent_to_where_its_slot_moves(
+    nodes: list[servers.Server],
+) -> None:
+    key = key_on(nodes[0], nodes, 1300)
+    moving = Moving(nodes, key_slot(f"crowdgate:{key}".encode()), (nodes[0], nodes[1]))
+    async with tier_on(urls(nodes), mode="cluster") as (tier, _):
+        outcome: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        name = f"crowdgate:{key}".encode()
+        request = Request(name, (Command(("APPEND", name, "x"), int),), outcome.set_result)
+        try:
+            moving.begin()
+            tier._link.send(request)
+            while not request.sent_at:
+                await asyncio.sleep(0)
+            request.is_dropped = True
+            assert str(await asyncio.wait_for(outcome, 2)) == "nobody waits for it"
+            assert nodes[1].command("CLUSTER", "COUNTKEYSINSLOT", moving.slot) == 0
         finally:
             moving.undo()
 

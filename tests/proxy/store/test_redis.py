@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import re
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -240,6 +242,57 @@ async def test_an_event_loop_that_stood_still_does_not_take_redis_out(server: se
         assert (tier.up, seen.failures) == (True, {})
 
 
+async def test_timeouts_while_our_own_loop_was_late_do_not_take_redis_out(server: servers.Server) -> None:
+    async with tier_on(server.url, breaker_failures=3) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        for _ in range(6):
+            server.pause()
+            callers = [asyncio.ensure_future(tier.get("k")) for _ in range(20)]
+            await asyncio.sleep(0.2 * TIMEOUT)
+            time.sleep(1.5 * TIMEOUT)
+            assert await asyncio.gather(*callers) == [None] * 20
+            server.resume()
+            # For the look that this asks for.
+            await asyncio.sleep(0.5 * TIMEOUT)
+        assert (tier.up, seen.failures, await tier.get("k")) == (True, {Kind.BUSY: 120}, b"v")
+
+
+async def test_a_redis_that_hangs_is_found_also_while_our_own_loop_is_late(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, _):
+        await tier.put("k", b"v", 60)
+        server.pause()
+        try:
+            started = time.monotonic()
+            while tier.up:
+                caller = asyncio.ensure_future(tier.get("k"))
+                await asyncio.sleep(0.2 * TIMEOUT)
+                time.sleep(1.5 * TIMEOUT)
+                await caller
+            assert time.monotonic() - started < 2
+        finally:
+            server.resume()
+        await back_within(tier, 5)
+
+
+async def test_a_redis_that_hangs_while_it_is_connected_to_is_found_by_the_first_that_waits() -> None:
+    with servers.redis("--requirepass", "pw") as server:
+        async with tier_on(f"redis://:pw@127.0.0.1:{server.port}") as (tier, seen):
+            await tier.put("k", b"v", 60)
+            with server.session() as session:
+                session.command("AUTH", "pw")
+                # As an idle timeout does, or a balancer.
+                session.command("CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal")
+            await asyncio.sleep(0.02)
+            server.pause()
+            try:
+                assert await tier.get("k") is None
+                await asyncio.sleep(2 * TIMEOUT)
+                assert (tier.up, seen.failures) == (False, {Kind.TIMEOUT: 1})
+            finally:
+                server.resume()
+            await back_within(tier, 5)
+
+
 # --- Redis misbehaves ---
 
 ABSURD = {
@@ -384,6 +437,89 @@ async def test_a_full_redis_refuses_writes_and_serves_reads() -> None:
     assert [log["event"] for log in logs] == ["redis refuses", "redis takes writes again"]
 
 
+async def test_writes_that_hang_while_reads_are_answered_are_given_up_until_one_is_answered(
+    server: servers.Server,
+) -> None:
+    with capture_logs() as logs:
+        async with tier_on(server.url) as (tier, _):
+            await tier.put("k", b"v", 60)
+            # As a failover by hand does, or a server that shuts down.
+            server.command("CLIENT", "PAUSE", 20_000, "WRITE")
+            claims = [(await seconds(tier.claim(f"k{number}", "x", b"t", 1)))[0] for number in range(5)]
+            assert min(claims) > 0.9 * TIMEOUT
+            started = time.monotonic()
+            times = [(await seconds(tier.claim("k", "x", b"t", 1)))[0] for _ in range(200)]
+            # One every 0.2 s finds out.
+            delayed = sum(took > TIMEOUT / 2 for took in times)
+            assert delayed <= 1 + (time.monotonic() - started) / 0.2
+            assert (await tier.get("k"), tier.up) == (b"v", True)
+
+            server.command("CLIENT", "UNPAUSE")
+            async with asyncio.timeout(5):
+                while not await tier.put("k", b"w", 60):
+                    await asyncio.sleep(0.01)
+            assert [await tier.put("k", b"w", 60) for _ in range(5)] == [Put.STORED] * 5
+    assert [log["event"] for log in logs] == ["redis does not answer writes", "redis answers writes again"]
+
+
+async def test_a_redis_that_is_back_is_written_to_at_once(server: servers.Server) -> None:
+    async with tier_on(server.url, breaker_failures=1, probe_every=0.5) as (tier, _):
+
+        def is_up() -> bool:
+            return tier.up
+
+        await tier.put("k", b"v", 60)
+        server.pause()
+        try:
+            assert await tier.put("k", b"v", 60) is Put.FAILED
+            async with asyncio.timeout(5):
+                while is_up():
+                    await asyncio.sleep(0.005)
+        finally:
+            server.resume()
+        async with asyncio.timeout(5):
+            # Those that find out are let through, and not made.
+            while not is_up():
+                await tier.put("k", b"v", 60)
+                await asyncio.sleep(0.005)
+        assert await tier.put("k", b"v", 60) is Put.STORED
+
+
+async def test_a_user_who_may_nothing_for_an_instant_goes_on_running_scripts(server: servers.Server) -> None:
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all")
+    async with tier_on(f"redis://app:pw@127.0.0.1:{server.port}") as (tier, _):
+        for rights in ("-@all", "+@all"):
+            server.command("ACL", "SETUSER", "app", rights)
+            await tier.put("k", b"v", 60)
+        assert scripts_run(server) == 1
+
+
+def scripts_run(server: servers.Server) -> int:
+    # Those that were rejected are told apart.
+    (calls,) = re.findall("calls=([0-9]+),", server.info("commandstats").get("cmdstat_eval", "calls=0,"))[:1]
+    return int(calls)
+
+
+async def test_a_user_who_may_run_no_scripts_is_tried_again_after_a_while_and_that_is_logged_once(
+    server: servers.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.store.redis._NO_SCRIPTS_S", 0.1)
+    server.command("ACL", "SETUSER", "app", "on", ">pw", "~*", "+@all", "-eval")
+    with capture_logs() as logs:
+        async with tier_on(f"redis://app:pw@127.0.0.1:{server.port}") as (tier, _):
+            for _ in range(3):
+                assert await tier.put("k", b"v", 60) is Put.STORED
+                await asyncio.sleep(0.11)
+            server.command("ACL", "SETUSER", "app", "+eval")
+            assert await tier.put("k", b"v", 60) is Put.STORED
+            assert scripts_run(server) == 1
+    assert [log["event"].partition(":")[0] for log in logs] == [
+        "redis refuses",
+        "redis takes writes again",
+        "redis runs no scripts for us",
+    ]
+
+
 async def test_a_replica_refuses_writes_and_serves_reads(server: servers.Server) -> None:
     server.command("SET", "crowdgate:k", "v")
     server.command("REPLICAOF", "127.0.0.1", str(servers.free_port()))
@@ -408,6 +544,7 @@ async def test_a_replica_refuses_writes_and_serves_reads(server: servers.Server)
         ),
         pytest.param(b"-NOAUTH Authentication required.\r\n", Kind.AUTH, id="noauth"),
         pytest.param(b"-DENIED Redis is running in protected mode\r\n", Kind.AUTH, id="protected"),
+        pytest.param(b"-no upstream host\r\n", Kind.OTHER, id="a proxy without its Redis"),
     ],
 )
 async def test_a_redis_that_serves_nobody_is_taken_out_and_back(
@@ -457,6 +594,31 @@ async def test_a_server_with_no_room_for_clients_is_told_as_such() -> None:
             async with asyncio.timeout(5):
                 while not await tier.put("k", b"v", 10):
                     await asyncio.sleep(0.02)
+
+
+def no_more_clients(session: servers.Session) -> None:
+    clients = len(session.command("CLIENT", "LIST").splitlines())
+    session.command("CONFIG", "SET", "maxclients", clients)
+
+
+def another_password(session: servers.Session) -> None:
+    session.command("CONFIG", "SET", "requirepass", "another")
+
+
+@pytest.mark.parametrize("refuse", [no_more_clients, another_password])
+async def test_a_slow_answer_does_not_take_out_a_redis_that_only_refuses_further_connections(
+    refuse: Callable[[servers.Session], None],
+) -> None:
+    with servers.redis() as server, server.session() as session:
+        async with tier_on(server.url, probe_every=0.05) as (tier, seen):
+            await asyncio.gather(*(tier.put(f"k{number}", b"v", 60) for number in range(8)))
+            await asyncio.sleep(0.1)
+            refuse(session)
+            session.command("CLIENT", "PAUSE", 70)
+            assert await tier.get("k1") is None
+            await asyncio.sleep(0.3)
+            assert [await tier.get("k1") for _ in range(10)] == [b"v"] * 10
+            assert (tier.up, seen.ups, seen.failures) == (True, [True], {Kind.TIMEOUT: 1})
 
 
 async def test_an_outage_is_logged_once_however_many_ask(server: servers.Server) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, MovedError, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, MovedError, ReadOnlyError, RedisError, ResponseError
 
 from proxy.store.replies import NOT_YET, HandshakeParser, Limits, Map, Replies
 
@@ -121,6 +121,18 @@ def test_a_map_can_be_told_from_a_list() -> None:
             RedisConnectionError,
             "ERR max number of clients + cluster connections reached",
             id="crowded cluster",
+        ),
+        pytest.param(
+            b"-ERR Error running script (call to f_0a1b): @user_script:10: @user_script: 10: -READONLY no. \r\n",
+            ReadOnlyError,
+            "no.",
+            id="in a script of Redis 6",
+        ),
+        pytest.param(
+            b"-ERR Error running script (call to f_0a1b): @user_script:1: attempt to call nil\r\n",
+            ResponseError,
+            "Error running script (call to f_0a1b): @user_script:1: attempt to call nil",
+            id="of a script",
         ),
         pytest.param(b"-\xff\xfe\r\n", ResponseError, "��", id="no encoding"),
     ],

@@ -29,6 +29,19 @@ def test_a_node_that_does_not_tell_its_address_is_where_it_was_asked(host: Any) 
     assert topology.owner(5) == Node("10.0.0.1", 7002)
 
 
+@pytest.mark.parametrize(
+    ("more", "host"),
+    [
+        pytest.param([b"id", [b"ip", b"10.0.0.9"]], "10.0.0.9", id="with its address"),
+        pytest.param([b"id", []], "10.0.0.1", id="without"),
+        pytest.param([b"id"], "10.0.0.1", id="of before Redis 7"),
+    ],
+)
+def test_a_node_that_has_no_name_is_at_its_address(more: list[Any], host: str) -> None:
+    topology = topology_of([[0, 16383, [b"?", 7002, *more]]], ASKED)
+    assert topology.owner(5) == Node(host, 7002)
+
+
 def test_what_moves_has_a_new_owner_that_is_known() -> None:
     topology = topology_of(REPLY, ASKED)
     third = topology.known("10.0.0.3", 7000)
