@@ -175,8 +175,9 @@ class Leases:
             claim = await self._tier.claim(key, kind, lease.token, lease.lasts_s * _FIRST)
             took_s = monotonic() - began
             self._claim_s += _WEIGHT * (max(0.0, took_s - _TURNS * turns_s()) - self._claim_s)
-            was_late = took_s >= _REFUSED_S
-            if claim is not None or not self._tier.up or not was_late:
+            is_late = took_s >= _REFUSED_S
+            was_late = was_late or is_late
+            if claim is not None or not self._tier.up or not is_late:
                 break
         if claim is None:
             turn = Turn.FREE
@@ -210,7 +211,12 @@ class Leases:
         until = monotonic() + _GIVE_UP_S
         while not tier.up and monotonic() < until:  # noqa: ASYNC110 - the tier tells nobody
             await asyncio.sleep(_LONGEST_PAUSE_S)
-        await self._swap(tier, lease, b"", 0.0)
+        # It may take no writes yet; and after so long the lease has ended by itself.
+        until = monotonic() + lease.lasts_s * _FIRST
+        while monotonic() < until:
+            if await self._swap(tier, lease, b"", 0.0):
+                return
+            await asyncio.sleep(_LONGEST_PAUSE_S)
 
     def _keep(self, lease: Lease, lasts_s: float) -> None:
         loop = asyncio.get_running_loop()

@@ -37,6 +37,8 @@ _SLOW = 0.1
 _CHUNK = 64 * 1024
 # A server that refuses further connections is asked for one again so much later; and all are renewed so often at most.
 _REST_S = 1.0
+# Of the time that connecting may take where somebody waits for it: 0.4 s by default.
+_PATIENT = 8
 ERRORS = (RedisError, RedisClusterException, OSError, ValueError, LookupError, TypeError, MemoryError)
 """All that asking Redis may raise. The last four: redis-py takes answers apart without expecting garbage."""
 
@@ -379,7 +381,9 @@ class Lanes:
         now = asyncio.get_running_loop().time()
         loads = [lane.load for lane in self._lanes]
         under_way = sum(loads)
-        wanted = -(-min(self._max_requests, under_way + len(self._waiting)) // _LANE)
+        requests = min(self._max_requests, under_way + len(self._waiting))
+        # Few of them: a crowd is carried by full ones.
+        wanted = min(-(-requests // _LANE), max(_FEW, -(-requests // _FULL_LANE)))
         if 0 not in loads:
             wanted = max(wanted, min(_FEW, len(loads) + 1))
         while self._waiting and under_way < self._max_requests and (lane := self._freest(now)) is not None:
@@ -416,7 +420,7 @@ class Lanes:
             return
         slow = sum(lane.is_slow(now) for lane in self._lanes)
         # Where all are slow, it is the way that is long, and more do not help.
-        most = min(self._max_requests, max(wanted, 2 * _FEW))
+        most = min(self._max_requests, max(2 * _FEW, self._max_requests // _FULL_LANE))
         missing = min(wanted + slow, most) - len(self._lanes)
         for _ in range(min(missing, _MAX_CONNECTING) - self._connecting):
             self._connecting += 1
@@ -437,6 +441,9 @@ class Lanes:
 
     async def _connect(self) -> None:
         connection = self._new_connection()
+        # Whoever waits for it leaves in time, and a busy process must get there in the end.
+        if connection.socket_connect_timeout is not None:
+            connection.socket_connect_timeout *= _PATIENT
         try:
             await _connect(connection)
             if self._lanes:

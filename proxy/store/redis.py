@@ -114,6 +114,10 @@ _PROBE_STEPS = 8
 _NO_FURTHER = frozenset({Kind.MAXCLIENTS, Kind.AUTH})
 # Of `timeout`: a timer that fires so much later than it should says that our own event loop stood still.
 _LATE = 0.2
+# And what times out so soon after that may be our own fault, too.
+_LATELY = 4
+# So long, at most, is an answer waited for that our own event loop keeps from arriving.
+_PATIENCE_S = 2.0
 # While it does, a look that fails says nothing. But not for ever.
 _LOOKS = 3
 # They have a breaker of their own: that they are not answered in time says little of the rest.
@@ -563,16 +567,29 @@ class RedisTier:
     def _expire(self, due: float) -> None:
         self._timer = None
         now, waiting = asyncio.get_running_loop().time(), self._waiting
-        is_late = now - due > _LATE * self._timeout
+        is_late = time.monotonic() - due > _LATE * self._timeout
         if is_late:
             self._late_at = now
         while waiting and (waiting[0][2].done() or waiting[0][0] <= now):
             _, call, waiter, request = waiting.popleft()
-            if not waiter.done():
+            if waiter.done():
+                continue
+            if is_late and time.monotonic() - call.started < _PATIENCE_S:
+                # It is this process that has its hands full, and whatever it did instead would take as long.
+                waiting.append((now + self._timeout, call, waiter, request))
+            else:
                 request.is_dropped = True
                 self._expired(call, request, is_late=is_late)
                 waiter.set_result(None)
         self._watch()
+
+    def _give_up(self, shard: str, kind: Kind) -> None:
+        """Have nobody wait any more for a shard that is out."""
+        for _, call, waiter, request in self._waiting:
+            if call.shard == shard and not waiter.done():
+                request.is_dropped = True
+                self._count(call, kind)
+                waiter.set_result(None)
 
     def _expired(self, call: _Call, request: Request, *, is_late: bool) -> None:
         """Counts a call that was not answered in time, which need not be the fault of Redis."""
@@ -614,9 +631,13 @@ class RedisTier:
             shard.refuses.add(kind)
             _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind, error=failure.said)
         if _ails(call.op, failure):
-            was_late = asyncio.get_running_loop().time() - self._late_at < self._timeout
-            may_be_well = kind is Kind.TIMEOUT and (was_late or call.op in _WRITES)
+            may_be_well = kind is Kind.TIMEOUT and (self._was_late or call.op in _WRITES)
             self._blame(call, failure, is_certain=not may_be_well)
+
+    @property
+    def _was_late(self) -> bool:
+        """Whether our own event loop was, a moment ago."""
+        return asyncio.get_running_loop().time() - self._late_at < _LATELY * self._timeout
 
     def _blame(self, call: _Call, failure: _Failure, *, is_certain: bool) -> None:
         shard = self._shard(call.shard)
@@ -635,6 +656,7 @@ class RedisTier:
                 why = failure or _NO_ANSWER
                 _log.warning("redis is out", shard=name, kind=why.kind, error=why.said)
                 self._any_out.set()
+                self._give_up(name, why.kind)
                 self._spawn(self._mend(name), "redis mend")
                 self._report()
             case Change.CLOSED:
@@ -659,9 +681,8 @@ class RedisTier:
 
     async def _look(self, name: str) -> _Failure | None:
         for _ in range(_LOOKS):
-            begun = asyncio.get_running_loop().time()
             failure = await self._alive(name)
-            if failure is None or failure.kind is not Kind.TIMEOUT or self._late_at < begun:
+            if failure is None or failure.kind is not Kind.TIMEOUT or not self._was_late:
                 break
         change = self._shard(name).breaker.looked(alive=failure is None)
         self._changed(change, name, failure)
@@ -691,7 +712,9 @@ class RedisTier:
             failure = _failure_of(error)
             # It may not be allowed to be asked how it is, and yet be well.
             is_well = not _ails("get", failure)
-            if failure.kind in _NO_FURTHER:
+            # Connecting knows nothing of an event loop that is late. Lanes do: answers that have arrived go first.
+            may_be_well = failure.kind is Kind.TIMEOUT and self._was_late
+            if failure.kind in _NO_FURTHER or may_be_well:
                 is_well = await self._link.answers(name)
             failures.append(None if is_well else failure)
         else:

@@ -250,3 +250,19 @@ async def test_a_log_that_nobody_may_read_holds_up_no_start(
         assert (await fetch(proxy.port, "/e")).status == 200
 
     assert took_s < 6
+
+
+async def test_many_new_keys_at_once_are_asked_for_once_each_however_busy_the_replicas_are(
+    api: Origin, redis_server: servers.Server
+) -> None:
+    count = 600
+    api.on("/", after(0.05, ok(b"x" * 200, "Cache-Control: max-age=600")))
+    text = config(api, redis_server.url).replace(", timeout: 400ms", "")
+    async with replicas(text, text) as proxies:
+        asking = (fetch(proxy.port, f"/x/{number}") for number in range(count) for proxy in proxies)
+        responses = await asyncio.gather(*asking)
+        up = [await proxy.metric("crowdgate_redis_up") for proxy in proxies]
+
+        assert ({response.status for response in responses}, up) == ({200}, [1.0] * 2)
+        # Of those that were stored between a look and a lease some are asked for again.
+        assert len(api.asked) <= 1.05 * count

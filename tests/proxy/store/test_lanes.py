@@ -83,7 +83,8 @@ async def test_a_burst_opens_few_connections_and_every_caller_gets_its_own_value
 
         assert values == [b"%d" % (number % 200) for number in range(600)]
         assert seen.failures == {}
-        assert int(server.info("clients")["connected_clients"]) <= 6
+        # Eight carry a crowd; and the one that asks here.
+        assert int(server.info("clients")["connected_clients"]) <= 9
 
 
 async def test_what_is_asked_in_one_turn_shares_a_round_trip(server: servers.Server) -> None:

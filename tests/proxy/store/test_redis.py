@@ -254,7 +254,17 @@ async def test_timeouts_while_our_own_loop_was_late_do_not_take_redis_out(server
             server.resume()
             # For the look that this asks for.
             await asyncio.sleep(0.5 * TIMEOUT)
-        assert (tier.up, seen.failures, await tier.get("k")) == (True, {Kind.BUSY: 120}, b"v")
+        assert (tier.up, seen.failures.total(), await tier.get("k")) == (True, 120, b"v")
+
+
+async def test_nor_does_a_look_that_is_late_itself(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        await tier.put("k", b"v", 60)
+        # Each step of connecting takes longer than it may.
+        busy = BusyLoop(1.5 * TIMEOUT)
+        found = await asyncio.gather(tier.get("k"), tier._look(""), tier.get("k"))
+        busy.end()
+        assert (list(found), seen.ups) == ([b"v", None, b"v"], [True])
 
 
 async def test_a_redis_that_hangs_is_found_also_while_our_own_loop_is_late(server: servers.Server) -> None:
@@ -719,3 +729,47 @@ async def test_a_stream_key_of_another_type_raises(server: servers.Server) -> No
         with pytest.raises(RedisDown, match="wrongtype"):
             await tier.stream_after("log", "0-0", block_ms=10, count=1)
         assert tier.up
+
+
+class BusyLoop:
+    """Each turn of the event loop takes so long."""
+
+    def __init__(self, turn_s: float) -> None:
+        self._turn_s = turn_s
+        self._is_over = False
+        self._loop = asyncio.get_running_loop()
+        self._turn()
+
+    def _turn(self) -> None:
+        time.sleep(self._turn_s)
+        if not self._is_over:
+            self._loop.call_soon(self._turn)
+
+    def end(self) -> None:
+        self._is_over = True
+
+
+async def test_answers_that_a_busy_process_keeps_from_arriving_are_waited_for(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, seen):
+        for number in range(300):
+            await tier.put(f"k{number}", b"v", 60)
+        busy = BusyLoop(0.04)
+        found = await asyncio.gather(*(tier.get(f"k{number}") for number in range(300)))
+        busy.end()
+
+        assert (found, seen.failures, tier.up) == ([b"v"] * 300, Counter(), True)
+
+
+async def test_a_busy_process_notices_that_redis_hangs_and_waits_no_longer(server: servers.Server) -> None:
+    async with tier_on(server.url) as (tier, _):
+        await tier.put("k", b"v", 60)
+        server.pause()
+        busy = BusyLoop(0.02)
+        began = time.monotonic()
+        while tier.up:
+            took, values = await seconds(asyncio.gather(*(tier.get("k") for _ in range(50))))
+            assert (values, took < 1.0) == ([None] * 50, True)
+        busy.end()
+        server.resume()
+
+        assert time.monotonic() - began < 2.5
