@@ -84,9 +84,9 @@ async def _absurd(stage: Stage) -> AsyncIterator[None]:
 
 
 ON_THE_WAY = (
-    # Within `redis.timeout` it is used: one round trip for all that is not in memory, and another one for whoever waits for
-    # what another replica fetches, and looks now and then.
-    Fault(name="slow by 30 ms", inject=harmed(delay_s=0.03), added_ms=2 * 30 + 2 * ADDED_MS),
+    # Within `redis.timeout` it is used: one round trip for all that is not in memory, and one or two more for whoever waits
+    # for what another replica fetches, and looks now and then.
+    Fault(name="slow by 30 ms", inject=harmed(delay_s=0.03), added_ms=3 * 30 + ADDED_MS),
     Fault(name="slow by 2 s", inject=harmed(delay_s=2.0), opens=True),
     Fault(name="connections reset mid-reply", inject=harmed(cut_after=9)),
     Fault(name="truncated replies", inject=harmed(cut_after=9, reset=False)),
