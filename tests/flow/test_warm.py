@@ -106,6 +106,22 @@ async def test_a_second_replica_takes_what_the_first_has_fetched(
             assert len(api.asked) == len(RESOURCES)
 
 
+async def test_memory_never_lets_go_of_what_is_warm_although_it_lives_longer_than_memory_keeps_things(
+    api: Origin, redis_server: servers.Server
+) -> None:
+    api.on("/", numbered("Cache-Control: max-age=60"))
+    more = f"memory: {{max_age: 1s}}\nredis: {{url: '{redis_server.url}'}}"
+    async with running(config(api, required=True, more=more)) as proxy:
+        until = time.monotonic() + 4
+        seen = set()
+        while time.monotonic() < until:
+            for path in RESOURCES.values():
+                seen.add((await fetch(proxy.port, path)).cache.rpartition(" ")[2])
+            await asyncio.sleep(0.02)
+
+        assert (seen, len(api.asked)) == ({"detail=memory"}, len(RESOURCES))
+
+
 async def test_an_operator_warms_again(api: Origin) -> None:
     api.on("/configuration", numbered())
     async with running(config(api, required=True)) as proxy:
