@@ -213,10 +213,10 @@ class Leases:
             await asyncio.sleep(_LONGEST_PAUSE_S)
         # It may take no writes yet; and after so long the lease has ended by itself.
         until = monotonic() + lease.lasts_s * _FIRST
-        while monotonic() < until:
-            if await self._swap(tier, lease, b"", 0.0):
-                return
-            await asyncio.sleep(_LONGEST_PAUSE_S)
+        pause = _LONGEST_PAUSE_S
+        while await self._swap(tier, lease, b"", 0.0) is None and monotonic() < until:
+            await asyncio.sleep(pause)
+            pause *= 2
 
     def _keep(self, lease: Lease, lasts_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -233,7 +233,7 @@ class Leases:
             loop = asyncio.get_running_loop()
             if renewed:
                 self._keep(lease, lease.lasts_s)
-            elif (left_s := lease.until - loop.time()) > _SOON_S:
+            elif renewed is None and (left_s := lease.until - loop.time()) > _SOON_S:
                 lease.renewal = loop.call_later(max(_SOON_S, left_s / 3), self._renew, lease)
 
         self._tasks.spawn(renew(), name="renew lease")
@@ -248,7 +248,7 @@ class Leases:
             self._tasks.spawn(swapping, name="release lease")
 
     @staticmethod
-    async def _swap(tier: SharedTier, lease: Lease, value: bytes, ttl_s: float) -> bool:
+    async def _swap(tier: SharedTier, lease: Lease, value: bytes, ttl_s: float) -> bool | None:
         return await tier.swap(lease.key, lease.kind, lease.token, value, ttl_s)
 
 

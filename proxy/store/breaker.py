@@ -50,6 +50,11 @@ class Breaker:
         self._looking = True
         return Change.LOOK
 
+    @property
+    def has_doubts(self) -> bool:
+        """Whether it is open, or something has failed since anything succeeded."""
+        return self.is_open or self._failures > 0
+
     def succeeded(self) -> None:
         # An answer to something asked before it opened says nothing about now.
         if not self.is_open:

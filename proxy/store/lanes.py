@@ -137,9 +137,15 @@ async def _exchange(
     return got
 
 
-async def ask(kind: type[AbstractConnection], kwargs: dict[str, Any], command: Command) -> Reply:
-    """Asks on a fresh connection, and for no longer than a caller would wait. Raises ERRORS, also those that are answers."""
-    connection = kind(**{**kwargs, "socket_timeout": kwargs.get("socket_connect_timeout")})
+async def ask(
+    kind: type[AbstractConnection], kwargs: dict[str, Any], command: Command, *, patient: bool = False
+) -> Reply:
+    """Asks on a fresh connection. Raises ERRORS, also those that are answers.
+
+    For no longer than a caller would wait, or, where it is `patient`, than it takes in a busy process.
+    """
+    limit_s = kwargs["socket_connect_timeout"] * (_PATIENT if patient else 1)
+    connection = kind(**{**kwargs, "socket_timeout": limit_s, "socket_connect_timeout": limit_s})
     try:
         await _connect(connection)
         (reply,) = await exchange(connection, (command,), HandshakeParser.LIMITS)
@@ -440,10 +446,7 @@ class Lanes:
             request.ended(RedisConnectionError("closed"))
 
     async def _connect(self) -> None:
-        connection = self._new_connection()
-        # Whoever waits for it leaves in time, and a busy process must get there in the end.
-        if connection.socket_connect_timeout is not None:
-            connection.socket_connect_timeout *= _PATIENT
+        connection = _patiently(self._new_connection())
         try:
             await _connect(connection)
             if self._lanes:
@@ -477,7 +480,7 @@ class Apart:
     async def exchange(
         self, node: str, kind: type[AbstractConnection], kwargs: dict[str, Any], commands: Sequence[Command]
     ) -> list[Reply]:
-        connection = await self._take(node) or kind(**{**kwargs, "socket_timeout": None})
+        connection = await self._take(node) or _patiently(kind(**{**kwargs, "socket_timeout": None}))
         try:
             await _connect(connection)
             replies = await exchange(connection, commands, self._limits)
@@ -508,6 +511,13 @@ def _packed(command: Command) -> bytes:
     # Its stub knows tuples of one.
     packed: bytes = hiredis.pack_command(command.args)  # type: ignore[arg-type]
     return packed
+
+
+def _patiently(connection: AbstractConnection) -> AbstractConnection:
+    """Whoever waits for it leaves in time, and a busy process must get there in the end."""
+    if connection.socket_connect_timeout is not None:
+        connection.socket_connect_timeout *= _PATIENT
+    return connection
 
 
 async def _connect(connection: AbstractConnection) -> None:

@@ -65,8 +65,8 @@ class Link(Protocol):
         """Starts what is ours to start. Of the errors above it raises ConnectionError alone."""
         ...
 
-    async def probe(self, shard: str, key: bytes) -> None:
-        """Returns if the shard answers on a fresh connection for the key, if one is given."""
+    async def probe(self, shard: str, key: bytes, *, patient: bool = False) -> None:
+        """Returns if the shard answers on a fresh connection for the key, if one is given; in a busy process, where `patient`."""
         ...
 
     def is_connected(self, shard: str) -> bool:
@@ -126,9 +126,10 @@ class ServerLink:
         if self._revive is not None:
             await self._revive()
 
-    async def probe(self, shard: str, key: bytes) -> None:  # noqa: ARG002
+    async def probe(self, shard: str, key: bytes, *, patient: bool = False) -> None:  # noqa: ARG002
         await self.prepare()
-        await ask(self._pool.connection_class, self._pool.connection_kwargs, _about(key))
+        pool = self._pool
+        await ask(pool.connection_class, pool.connection_kwargs, _about(key), patient=patient)
 
     def is_connected(self, shard: str) -> bool:  # noqa: ARG002
         return self._lanes.is_connected
@@ -229,13 +230,13 @@ class ClusterLink:
     async def prepare(self) -> None:
         pass
 
-    async def probe(self, shard: str, key: bytes) -> None:
+    async def probe(self, shard: str, key: bytes, *, patient: bool = False) -> None:
         node = self._topology.nodes.get(shard)
         if node is None:
             await self._look_anew(shard)
             return
         try:
-            await ask(self._kind, self._kwargs(node), _about(key))
+            await ask(self._kind, self._kwargs(node), _about(key), patient=patient)
         except AskError as redirect:
             # Well, but the key is elsewhere.
             await self._follow(redirect, node)

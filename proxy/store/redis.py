@@ -67,6 +67,8 @@ T = TypeVar("T")
 _WAIT_GRAIN_S = 0.15
 # Permissions change while we run.
 _NO_SCRIPTS_S = 60.0
+# And reading the log on, so many.
+_TAIL_STEPS = 4
 # Characters of an error that are logged.
 _MAX_SAID = 200
 
@@ -110,6 +112,8 @@ _AILING = frozenset(
 )
 # Resolve, connect, TLS, AUTH, SELECT, PING, and as many for sentinels: each is bounded by `timeout`.
 _PROBE_STEPS = 8
+# A busy process that wants Redis back gives it so much more time: 1.2 s by default.
+_PATIENT_LOOK = 3
 # A further connection is refused; those that there are may do well.
 _NO_FURTHER = frozenset({Kind.MAXCLIENTS, Kind.AUTH})
 # Of `timeout`: a timer that fires so much later than it should says that our own event loop stood still.
@@ -118,8 +122,6 @@ _LATE = 0.2
 _LATELY = 4
 # So long, at most, is an answer waited for that our own event loop keeps from arriving.
 _PATIENCE_S = 2.0
-# While it does, a look that fails says nothing. But not for ever.
-_LOOKS = 3
 # They have a breaker of their own: that they are not answered in time says little of the rest.
 _WRITES = frozenset({"put", "claim", "swap", "delete", "stream_add", "table_set", "table_drop"})
 _REFUSED = frozenset({Kind.OOM, Kind.READONLY, Kind.DENIED, Kind.OTHER})
@@ -203,6 +205,8 @@ class _Call:
     failure: Kind | None = None
     started: float = 0.0
     """Monotonic seconds."""
+    is_unsent: bool = False
+    """Whether it ended before it was sent."""
 
 
 @dataclass(slots=True)
@@ -212,6 +216,8 @@ class _Shard:
     breaker: Breaker
     writes: Breaker
     """Open while writes hang."""
+    write_pause: float = 0.0
+    """Seconds until the next one is let through."""
     write_at: float = 0.0
     """Monotonic seconds: when one is let through, to see whether they still do."""
     out_since: float = 0.0
@@ -328,12 +334,14 @@ class RedisTier:
             self._observer.failed(Kind.PROTOCOL)
             return None
 
-    async def swap(self, key: str, kind: str, token: bytes, value: bytes, ttl_s: float) -> bool:
+    async def swap(self, key: str, kind: str, token: bytes, value: bytes, ttl_s: float) -> bool | None:
         """Replace or drop a lease. A Redis without scripts does it unseen: ask only while the lease lasts."""
         name, ttl_ms = self._lease(key, kind), int(ttl_s * 1000)
         unseen = commands.put(name, value, ttl_ms) if value else Command(("UNLINK", name), int)
         call = await self._scripted("swap", name, commands.swap(name, token, value, ttl_ms), unseen)
-        return call.failure is None and call.replies in ([1], [b"OK"])
+        if call.replies is None or call.failure is not None:
+            return None
+        return call.replies in ([1], [b"OK"])
 
     def _lease(self, key: str, kind: str) -> bytes:
         return self._prefix.encode() + commands.lease(self._name(key), kind)
@@ -406,9 +414,9 @@ class RedisTier:
         )
         call = _Call("stream_after", shard, name)
         try:
-            # Twice: to connect, and to answer. Redis looks for waits that are over ten times a second only.
+            # To connect, and to answer, in a busy process. Redis looks for waits that are over ten times a second only.
             wait_s = max(0, block_ms) / 1000 + (_WAIT_GRAIN_S if block else 0.0)
-            async with asyncio.timeout(wait_s + 2 * self._timeout):
+            async with asyncio.timeout(wait_s + _TAIL_STEPS * self._timeout):
                 replies = await self._link.wait(name, *asked)
         except ERRORS as error:
             self._failed(call, _failure_of(error))
@@ -519,21 +527,25 @@ class RedisTier:
         return call
 
     async def _write(self, op: str, key: bytes, *commands: Command) -> _Call:
-        """As _call. While writes hang it isn't made, but for one every `probe_every`: each would cost a lane."""
+        """As _call. While writes hang it isn't made, but for one now and then: each would cost a lane."""
         name = self._link.shard(key)
         shard, now = self._shard(name), time.monotonic()
-        if shard.writes.is_open:
+        is_trial = shard.writes.is_open
+        if is_trial:
             if now < shard.write_at:
                 return _Call(op, name, key)
-            shard.write_at = now + self._probe_every
+            # Soon at first: most pauses are short.
+            shard.write_pause = min(2 * shard.write_pause, self._probe_every)
+            shard.write_at = now + shard.write_pause
         call = await self._call(op, key, *commands)
-        if call.failure is Kind.TIMEOUT:
+        if call.failure is Kind.TIMEOUT and not call.is_unsent:
             if shard.writes.failed(time.monotonic()) is Change.OPENED:
-                shard.write_at = time.monotonic() + self._probe_every
+                shard.write_pause = self._timeout
+                shard.write_at = time.monotonic() + shard.write_pause
                 _log.warning("redis does not answer writes", shard=name)
         elif call.replies is not None:
             shard.writes.succeeded()
-            if shard.writes.probed(alive=True) is Change.CLOSED:
+            if is_trial and shard.writes.probed(alive=True) is Change.CLOSED:
                 _log.info("redis answers writes again", shard=name)
         return call
 
@@ -586,7 +598,8 @@ class RedisTier:
     def _give_up(self, shard: str, kind: Kind) -> None:
         """Have nobody wait any more for a shard that is out."""
         for _, call, waiter, request in self._waiting:
-            if call.shard == shard and not waiter.done():
+            # What opened the breaker has been counted, and is woken by whoever did.
+            if call.shard == shard and not waiter.done() and call.failure is None:
                 request.is_dropped = True
                 self._count(call, kind)
                 waiter.set_result(None)
@@ -596,6 +609,7 @@ class RedisTier:
         if request.sent_at and not is_late:
             self._failed(call, _NO_ANSWER)
             return
+        call.is_unsent = not request.sent_at
         is_connected = self._link.is_connected(call.shard)
         # We were late, or so many others were under way. Without a connection, it is the making of one that takes so long.
         self._count(call, Kind.BUSY if is_late or is_connected else Kind.TIMEOUT)
@@ -631,7 +645,9 @@ class RedisTier:
             shard.refuses.add(kind)
             _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind, error=failure.said)
         if _ails(call.op, failure):
-            may_be_well = kind is Kind.TIMEOUT and (self._was_late or call.op in _WRITES)
+            # A read behind a write that hangs, in the same lane, is as late.
+            by_writes = call.op in _WRITES or shard.writes.has_doubts
+            may_be_well = kind is Kind.TIMEOUT and (self._was_late or by_writes)
             self._blame(call, failure, is_certain=not may_be_well)
 
     @property
@@ -680,9 +696,12 @@ class RedisTier:
         return shard
 
     async def _look(self, name: str) -> _Failure | None:
-        for _ in range(_LOOKS):
+        until = time.monotonic() + _PROBE_STEPS * self._timeout
+        while True:
             failure = await self._alive(name)
-            if failure is None or failure.kind is not Kind.TIMEOUT or not self._was_late:
+            may_be_well = failure is not None and failure.kind is Kind.TIMEOUT and self._was_late
+            # While we are late, a look that fails says nothing. But not for ever.
+            if not may_be_well or time.monotonic() >= until:
                 break
         change = self._shard(name).breaker.looked(alive=failure is None)
         self._changed(change, name, failure)
@@ -694,20 +713,32 @@ class RedisTier:
         change = self._shard("").breaker.probed(alive=failure is None)
         self._changed(change, "", failure)
 
-    async def _alive(self, name: str) -> _Failure | None:
+    async def _alive(self, name: str, *, patient: bool = False) -> _Failure | None:
         """Why the shard is of no use; None if it is well.
 
         A dead or hung one shows within `timeout`: each step of connecting and the PING may take that long. One that is
         far away may use several steps' time, and so may one whose first sentinels hang.
         """
         failures: list[_Failure | None] = []
-        task = self._spawn(self._probe(name, failures), "redis probe")
-        await asyncio.wait((task,), timeout=_PROBE_STEPS * self._timeout)
+        self._mind_the_loop()
+        task = self._spawn(self._probe(name, failures, patient=patient), "redis probe")
+        limit_s = _PROBE_STEPS * self._timeout * (_PATIENT_LOOK if patient else 1)
+        await asyncio.wait((task,), timeout=limit_s)
         return failures[0] if failures else _NO_ANSWER
 
-    async def _probe(self, name: str, failures: list[_Failure | None]) -> None:
+    def _mind_the_loop(self) -> None:
+        """Where no call is waited for, nothing else would tell that our event loop is late."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._timeout / 2
+        loop.call_at(due, self._is_due, due)
+
+    def _is_due(self, due: float) -> None:
+        if time.monotonic() - due > _LATE * self._timeout:
+            self._late_at = asyncio.get_running_loop().time()
+
+    async def _probe(self, name: str, failures: list[_Failure | None], *, patient: bool) -> None:
         try:
-            await self._link.probe(name, self._shard(name).suspect)
+            await self._link.probe(name, self._shard(name).suspect, patient=patient)
         except ERRORS as error:
             failure = _failure_of(error)
             # It may not be allowed to be asked how it is, and yet be well.
@@ -731,7 +762,8 @@ class RedisTier:
 
     async def _probe_those_out(self) -> None:
         out = [name for name, shard in self._shards.items() if shard.breaker.is_open]
-        failures = await asyncio.gather(*(self._alive(name) for name in out))
+        # Nobody waits for it, and a busy process wants Redis back more than any other.
+        failures = await asyncio.gather(*(self._alive(name, patient=True) for name in out))
         for name, failure in zip(out, failures, strict=True):
             change = self._shard(name).breaker.probed(alive=failure is None)
             self._changed(change, name, failure)

@@ -66,8 +66,8 @@ class SharedTier(Protocol):
     async def claim(self, key: str, kind: str, token: bytes, ttl_s: float) -> Claim | None:
         """Ask for an entry's lease. `kind`: several are apart. Raises nothing: None is a failure."""
 
-    async def swap(self, key: str, kind: str, token: bytes, value: bytes, ttl_s: float) -> bool:
-        """Replace the token of a lease that is still held; drop it where the value is empty. Raises nothing."""
+    async def swap(self, key: str, kind: str, token: bytes, value: bytes, ttl_s: float) -> bool | None:
+        """Replace the token of a lease; drop it where the value is empty. False if it is another's. None is a failure."""
 
     async def delete(self, *keys: str) -> int:
         """Drop values. Raises nothing."""
