@@ -29,6 +29,8 @@ _STREAM = "purges"
 # 1s: a Redis that went silent is noticed so soon, and a new record ends the wait at once.
 _BLOCK_MS = 1000
 _RETRY_S = 0.5
+# So often in a row, and it is not being read to its end any more, but can't be read.
+_FAILURES = 3
 # Some 3 ms of work: requests get their turn in between.
 _BATCH = 200
 # Of one purge that names many: Redis is to have turns for others.
@@ -101,6 +103,7 @@ class PurgeLog:
         self._reading: asyncio.Timeout | None = None
         self._ticked = inf
         self._doubt_until = -inf
+        self._failures = 0
         self.is_behind = tier is not None
         """Whether it is being read to its end for the first time."""
 
@@ -277,7 +280,10 @@ class PurgeLog:
 
     async def _rest(self) -> None:
         # Purges may go unseen from here on, so what is stored is trusted for a while only.
-        self.readable = self.is_behind = False
+        self.readable = False
+        self._failures += 1
+        # Once it may have been this process that was late: one that starts is busy.
+        self.is_behind = self.is_behind and self._failures < _FAILURES
         if monotonic() < self._doubt_until:
             await asyncio.sleep(_RETRY_S / 10)
             return
@@ -298,7 +304,7 @@ class PurgeLog:
             await self._begin(tier)
         if time() - instant(self._known.top) > _QUIET_S[1]:
             self._quiet_at = monotonic()
-        self.readable, self.is_behind = True, False
+        self.readable, self.is_behind, self._failures = True, False, 0
         self._doubt_until = -inf
 
     async def _read_to_end(self, tier: SharedTier) -> None:

@@ -233,7 +233,7 @@ class ClusterLink:
     async def probe(self, shard: str, key: bytes, *, patient: bool = False) -> None:
         node = self._topology.nodes.get(shard)
         if node is None:
-            await self._look_anew(shard)
+            await self._look_anew(shard, patient=patient)
             return
         try:
             await ask(self._kind, self._kwargs(node), _about(key), patient=patient)
@@ -324,19 +324,19 @@ class ClusterLink:
         with suppress(*ERRORS):
             await self._look_anew("", first=owner.name)
 
-    async def _look_anew(self, failed: str, *, first: str = "") -> None:
+    async def _look_anew(self, failed: str, *, first: str = "", patient: bool = False) -> None:
         """Reads the topology from a node that is known, or else from the addresses of the settings. One at a time."""
         looks = self._looks
         async with self._looking:
             if self._looks != looks:
                 return
             self._looked_at = asyncio.get_running_loop().time()
-            self._topology = await self._found(failed, first)
+            self._topology = await self._found(failed, first, patient=patient)
             self._looks += 1
         for name in self._lanes.keys() - self._topology.nodes.keys():
             await self._lanes.pop(name).close()
 
-    async def _found(self, failed: str, first: str) -> Topology:
+    async def _found(self, failed: str, first: str, *, patient: bool) -> Topology:
         # The new owner of a slot knows best, others may not have heard of it yet; and one that failed is asked last.
         known = sorted(
             self._topology.nodes.values(),
@@ -346,7 +346,8 @@ class ClusterLink:
         last: Exception | None = None
         for node in (*known, *(seed for seed in self._seeds if seed not in known)):
             try:
-                found = topology_of(await ask(self._kind, self._kwargs(node), _CLUSTER_SLOTS), node)
+                slots = await ask(self._kind, self._kwargs(node), _CLUSTER_SLOTS, patient=patient)
+                found = topology_of(slots, node)
             except ERRORS as error:
                 last = error
                 continue

@@ -271,7 +271,10 @@ class RedisTier:
         return self._prober is not None and not any(shard.breaker.is_open for shard in self._shards.values())
 
     async def start(self) -> None:
-        """Looks whether Redis is there, for at most `timeout`. If not, it is used as soon as it is."""
+        """Looks whether Redis is there, for at most eight times `timeout`. If not, it is used as soon as it is.
+
+        Nobody is served yet, a process that starts is busy, and one without Redis fetches what is warm by itself.
+        """
         if self._prober is not None:
             return
         try:
@@ -279,7 +282,7 @@ class RedisTier:
         except ERRORS as error:
             _log.warning("redis cannot be started", error=str(error))
         first = self._spawn(self._first_look(), "redis first look")
-        await asyncio.wait((first,), timeout=self._timeout)
+        await asyncio.wait((first,), timeout=_PROBE_STEPS * self._timeout)
         if not first.done():
             change = self._shard("").breaker.looked(alive=False)
             self._changed(change, "", _NO_ANSWER)
@@ -708,10 +711,11 @@ class RedisTier:
         return failure
 
     async def _first_look(self) -> None:
-        failure = await self._look("")
+        failure = await self._alive("", patient=True)
+        breaker = self._shard("").breaker
         # start() may have given up on it by now.
-        change = self._shard("").breaker.probed(alive=failure is None)
-        self._changed(change, "", failure)
+        for change in (breaker.looked(alive=failure is None), breaker.probed(alive=failure is None)):
+            self._changed(change, "", failure)
 
     async def _alive(self, name: str, *, patient: bool = False) -> _Failure | None:
         """Why the shard is of no use; None if it is well.
