@@ -12,6 +12,7 @@ from proxy.handler import Handler, Warmed
 from proxy.logs import Logger
 from proxy.messages import Incoming
 from proxy.metrics import Metrics
+from proxy.policy.freshness import LATE_HALF
 from proxy.wire.fields import Fields
 
 # Where neither `every` nor the answer says how long it is good.
@@ -19,7 +20,6 @@ _DEFAULT_EVERY_S = 60.0
 # Ahead of expiry by a tenth, or three times what the API takes, but never in the first half of a life.
 _AHEAD = 0.9
 _TIMES_TOOK = 3.0
-_LATE_HALF = 0.5
 # Not all replicas in the same moment: the first one refreshes, the rest find that it has.
 _JITTER = 0.05
 # A resource that failed is tried again so soon, or sooner while what is stored runs out.
@@ -132,7 +132,7 @@ def _pause(resource: settings.Warm, warmed: Warmed) -> float:
     if warmed.fresh_s is None or warmed.fresh_s + warmed.age_s <= 0:
         return _DEFAULT_EVERY_S * jitter
     life_s = warmed.fresh_s + warmed.age_s
-    ahead_s = min(max(life_s * (1 - _AHEAD), _TIMES_TOOK * warmed.took_s), life_s * _LATE_HALF)
+    ahead_s = min(max(life_s * (1 - _AHEAD), _TIMES_TOOK * warmed.took_s), life_s * LATE_HALF)
     return max(_SOON_S, (life_s - ahead_s) * jitter - warmed.age_s)
 
 

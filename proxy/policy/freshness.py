@@ -12,7 +12,7 @@ MAX_SKEW_S = 60.0
 _SURELY = 20.0
 _POPULAR_PART = 0.05
 # No answer is refreshed in the first half of its life.
-_LATE_HALF = 0.5
+LATE_HALF = 0.5
 
 
 class Use(Enum):
@@ -132,12 +132,12 @@ def is_due(times: Times, *, took_s: float, every_s: float, now: float, chance: f
     if every_s * _SURELY > life_s * _POPULAR_PART:
         return False
     ahead_s = -max(took_s, every_s * _SURELY) * log(chance or 1e-9)
-    return now + min(ahead_s, life_s * _LATE_HALF) >= fresh_until
+    return now + min(ahead_s, life_s * LATE_HALF) >= fresh_until
 
 
 def may_be_due_from(times: Times) -> float:
     """The first moment at which `is_due` may be true, in Unix seconds."""
-    return times.fresh_until - (times.fresh_until - times.generated) * _LATE_HALF
+    return times.fresh_until - (times.fresh_until - times.generated) * LATE_HALF
 
 
 def why_asked(times: Times | None, asked: Wanted, now: float, *, varies: bool) -> str:

@@ -67,8 +67,6 @@ T = TypeVar("T")
 _WAIT_GRAIN_S = 0.15
 # Permissions change while we run.
 _NO_SCRIPTS_S = 60.0
-# And reading the log on, so many.
-_TAIL_STEPS = 4
 # Characters of an error that are logged.
 _MAX_SAID = 200
 
@@ -112,6 +110,8 @@ _AILING = frozenset(
 )
 # Resolve, connect, TLS, AUTH, SELECT, PING, and as many for sentinels: each is bounded by `timeout`.
 _PROBE_STEPS = 8
+# And reading the log on, so many.
+_TAIL_STEPS = 4
 # A busy process that wants Redis back gives it so much more time: 1.2 s by default.
 _PATIENT_LOOK = 3
 # A further connection is refused; those that there are may do well.
@@ -122,8 +122,6 @@ _LATE = 0.2
 _LATELY = 4
 # So long, at most, is an answer waited for that our own event loop keeps from arriving.
 _PATIENCE_S = 2.0
-# They have a breaker of their own: that they are not answered in time says little of the rest.
-_WRITES = frozenset({"put", "claim", "swap", "delete", "stream_add", "table_set", "table_drop"})
 _REFUSED = frozenset({Kind.OOM, Kind.READONLY, Kind.DENIED, Kind.OTHER})
 # The first that fits; subclasses before their bases.
 _KINDS: tuple[tuple[type[BaseException], Kind], ...] = (
@@ -201,6 +199,8 @@ class _Call:
     op: str
     shard: str
     key: bytes
+    is_write: bool = False
+    """They have a breaker of their own: that they are not answered in time says little of the rest."""
     replies: list[Reply] | None = None
     failure: Kind | None = None
     started: float = 0.0
@@ -422,8 +422,9 @@ class RedisTier:
             async with asyncio.timeout(wait_s + _TAIL_STEPS * self._timeout):
                 replies = await self._link.wait(name, *asked)
         except ERRORS as error:
-            self._failed(call, _failure_of(error))
-            raise RedisDown(kind_of(error)) from error
+            failure = _failure_of(error)
+            self._failed(call, failure)
+            raise RedisDown(failure.kind) from error
         self._answered(call, replies)
         read = _read(commands.records_of_one, _told(call))
         return Tail(records=read, intact=last_id == NO_RECORD or bool(replies[1]))
@@ -514,9 +515,9 @@ class RedisTier:
             return None
         return value or None
 
-    async def _call(self, op: str, key: bytes, *commands: Command) -> _Call:
+    async def _call(self, op: str, key: bytes, *commands: Command, is_write: bool = False) -> _Call:
         """Makes the call and waits for it until the deadline; either way it's counted."""
-        call = _Call(op, self._link.shard(key), key)
+        call = _Call(op, self._link.shard(key), key, is_write)
         if self._is_out(call.shard):
             return call
         loop = asyncio.get_running_loop()
@@ -540,7 +541,7 @@ class RedisTier:
             # Soon at first: most pauses are short.
             shard.write_pause = min(2 * shard.write_pause, self._probe_every)
             shard.write_at = now + shard.write_pause
-        call = await self._call(op, key, *commands)
+        call = await self._call(op, key, *commands, is_write=True)
         if call.failure is Kind.TIMEOUT and not call.is_unsent:
             if shard.writes.failed(time.monotonic()) is Change.OPENED:
                 shard.write_pause = self._timeout
@@ -582,9 +583,7 @@ class RedisTier:
     def _expire(self, due: float) -> None:
         self._timer = None
         now, waiting = asyncio.get_running_loop().time(), self._waiting
-        is_late = time.monotonic() - due > _LATE * self._timeout
-        if is_late:
-            self._late_at = now
+        is_late = self._is_late(due)
         while waiting and (waiting[0][2].done() or waiting[0][0] <= now):
             _, call, waiter, request = waiting.popleft()
             if waiter.done():
@@ -649,7 +648,7 @@ class RedisTier:
             _log.warning("redis refuses", shard=call.shard, op=call.op, kind=kind, error=failure.said)
         if _ails(call.op, failure):
             # A read behind a write that hangs, in the same lane, is as late.
-            by_writes = call.op in _WRITES or shard.writes.has_doubts
+            by_writes = call.is_write or shard.writes.has_doubts
             may_be_well = kind is Kind.TIMEOUT and (self._was_late or by_writes)
             self._blame(call, failure, is_certain=not may_be_well)
 
@@ -698,7 +697,7 @@ class RedisTier:
             shard = self._shards[name] = _Shard(Breaker(self._max_failures), Breaker(self._max_failures))
         return shard
 
-    async def _look(self, name: str) -> _Failure | None:
+    async def _look(self, name: str) -> None:
         until = time.monotonic() + _PROBE_STEPS * self._timeout
         while True:
             failure = await self._alive(name)
@@ -708,7 +707,6 @@ class RedisTier:
                 break
         change = self._shard(name).breaker.looked(alive=failure is None)
         self._changed(change, name, failure)
-        return failure
 
     async def _first_look(self) -> None:
         failure = await self._alive("", patient=True)
@@ -734,11 +732,14 @@ class RedisTier:
         """Where no call is waited for, nothing else would tell that our event loop is late."""
         loop = asyncio.get_running_loop()
         due = loop.time() + self._timeout / 2
-        loop.call_at(due, self._is_due, due)
+        loop.call_at(due, self._is_late, due)
 
-    def _is_due(self, due: float) -> None:
-        if time.monotonic() - due > _LATE * self._timeout:
+    def _is_late(self, due: float) -> bool:
+        """Whether our event loop is, by a timer that was due then; it's remembered."""
+        is_late = time.monotonic() - due > _LATE * self._timeout
+        if is_late:
             self._late_at = asyncio.get_running_loop().time()
+        return is_late
 
     async def _probe(self, name: str, failures: list[_Failure | None], *, patient: bool) -> None:
         try:
