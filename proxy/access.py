@@ -27,19 +27,23 @@ class Access:
         outcome = answer.handling.outcome
         self._metrics.request(answer.route, incoming.method, answer.status, outcome, seconds)
         if self.enabled:
-            written = self._log.write(
-                {
-                    "event": "request",
-                    "route": answer.route,
-                    "method": incoming.method,
-                    "path": incoming.path.encode("utf-8", "backslashreplace").decode(),
-                    "status": answer.status,
-                    "cache": outcome.value,
-                    "detail": answer.handling.detail,
-                    "seconds": round(seconds, 6),
-                }
-            )
-            self._metrics.lost_lines += not written
+            self.log(incoming, answer, seconds)
+
+    def log(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
+        """Write a line about a request, whether that is `enabled` or not."""
+        written = self._log.write(
+            {
+                "event": "request",
+                "route": answer.route,
+                "method": incoming.method,
+                "path": incoming.path.encode("utf-8", "backslashreplace").decode(),
+                "status": answer.status,
+                "cache": answer.handling.outcome.value,
+                "detail": answer.handling.detail,
+                "seconds": round(seconds, 6),
+            }
+        )
+        self._metrics.lost_lines += not written
 
     def refused(self, kind: str) -> None:
         """A request was malformed, too large or too slow."""

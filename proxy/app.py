@@ -23,12 +23,15 @@ from proxy.access import Access
 from proxy.admin import Reloaded, serving
 from proxy.config import Config, hostless_urls
 from proxy.config_problems import BadConfig
-from proxy.connection import Front, listening
+from proxy.connection import Front, head_limits
+from proxy.express import listening
 from proxy.handler import Handler
+from proxy.hits import Hits
 from proxy.hot import Hot
 from proxy.leases import Leases
 from proxy.logs import Logger
 from proxy.metrics import Metrics
+from proxy.passing import Passages
 from proxy.policy.routes import RouteTable
 from proxy.policy.writes import Name, as_stored
 from proxy.purge_log import PurgeLog, Reached
@@ -91,7 +94,9 @@ class Proxy:
             clock=time,
         )
         self.access = Access(self.metrics)
-        self.front = Front(answer=self.handler.answer, observer=self.access, limits=loaded.client)
+        self.front = Front(begin=self.handler.begin, observer=self.access, limits=loaded.client)
+        self.hits = Hits(self.handler, self.purge_log, self.memory, self.metrics, head_limits(loaded.client))
+        self.passages = Passages(self.handler, self.metrics)
         self.warmer = Warmer(self.handler, self.metrics)
         self.purge_log.heard.append(self.warmer.heard)
         self.hot = None if self.redis is None else Hot(self.tiers, self.redis, self.metrics)
@@ -134,6 +139,7 @@ class Proxy:
     def _apply(self, config: Config) -> None:
         loaded = config.settings
         self.config = self.handler.config = config
+        self.hits.forget()
         self.front.limits = loaded.client
         self.access.enabled = loaded.log.access
         self.tiers.limits = loaded.memory
@@ -269,6 +275,7 @@ class Proxy:
         """Let go of the clients: tell them, then take no more, then finish what is in flight, within bounds."""
         limits = self.config.settings.drain
         self.front.draining = True
+        self.hits.close()
         log.info("draining", inflight=self.access.inflight)
         await asyncio.sleep(limits.delay)
         stop_listening()
@@ -294,7 +301,7 @@ def _fixed_at_start(old: settings.Settings, new: settings.Settings) -> tuple[str
         "listen": (old.listen, new.listen),
         "admin.listen": (old.admin.listen, new.admin.listen),
         "redis": (old.redis, new.redis),
-        "client.idle_timeout": (old.client.idle_timeout, new.client.idle_timeout),
+        "client.express": (old.client.express, new.client.express),
         "client.max_line": (old.client.max_line, new.client.max_line),
         "client.max_field": (old.client.max_field, new.client.max_field),
         "client.max_fields": (old.client.max_fields, new.client.max_fields),
@@ -329,7 +336,7 @@ async def running(proxy: Proxy) -> AsyncIterator[Proxy]:
         admin = serving(proxy, *_host_and_port(loaded.admin.listen))
         proxy.addresses["admin"] = await _open(stack, admin, "admin.listen", loaded.admin.listen)
         await proxy.start_stores()
-        data = listening(proxy.front, *_host_and_port(loaded.listen))
+        data = listening(proxy.front, proxy.hits, proxy.passages, *_host_and_port(loaded.listen))
         server = await _open(stack, data, "listen", loaded.listen)
         proxy.addresses["data"] = server.address
         proxy.tasks.spawn(proxy.warm_up(), name="warm up")

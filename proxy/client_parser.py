@@ -41,6 +41,11 @@ class RequestParser:
         """Whether part of a request's head has come."""
         return self._heads.begun and not self._refused
 
+    @property
+    def at_start(self) -> bool:
+        """Whether what comes next begins a request."""
+        return not (self._refused or self._held or self._body is not None) and self._heads.at_start
+
     def feed_data(self, data: bytes) -> tuple[list[Message], bool, bytes]:
         """The requests that begin in `data`; whether the last asks for a WebSocket, and what came after that one."""
         messages: list[Message] = []

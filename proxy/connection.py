@@ -7,9 +7,7 @@ a half-sent one are replaced here.
 
 import asyncio
 import contextlib
-import socket
-import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol, cast
@@ -24,12 +22,12 @@ from proxy.logs import Logger
 from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import NO_ROUTE
 from proxy.policy.outcome import Handling, Outcome
-from proxy.tunnel import relay, take_over
+from proxy.tunnel import FromClient, relay, take_over
 from proxy.upstream import ClientBodyError, Exchange
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import block
 from proxy.wire.request import BadRequest, Limits, RequestHead
 from proxy.wire.response import Body, ResponseHead
+from proxy.writing import CLOSE, Outlet, Writing, head_of, interim
 
 log = Logger(__name__)
 
@@ -49,9 +47,14 @@ class Observer(Protocol):
     """Who is told of requests (metrics and the access log)."""
 
     inflight: int
+    enabled: bool
+    """Whether `log` is to be called for each request that `answered` is not called for."""
 
     def answered(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
         """An answer was written to its end, or as far as it went."""
+
+    def log(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
+        """An answer was written that has been counted already."""
 
     def refused(self, kind: str) -> None:
         """A request was malformed, too large or too slow."""
@@ -61,11 +64,15 @@ class Observer(Protocol):
 class Front:
     """What all connections share. `limits` and `draining` may change at any time."""
 
-    answer: Callable[[Incoming], Any]
+    begin: Callable[[Incoming], Answer | Coroutine[Any, Any, Answer]]
     observer: Observer
     limits: settings.Client
     draining: bool = False
     connections: int = 0
+
+    def refused(self, kind: str) -> None:
+        """A request was malformed, too large or too slow, or its client did not take the answer."""
+        self.observer.refused(kind)
 
 
 class ClientServer(web.Server):
@@ -83,12 +90,7 @@ class ClientServer(web.Server):
             access_log=None,
         )
         self.front = front
-        self.limits = Limits(
-            max_line=limits.max_line,
-            max_field=limits.max_field,
-            max_fields=limits.max_fields,
-            max_head=limits.max_head,
-        )
+        self.limits = head_limits(limits)
         self.request_factory = cast("Any", _Request)
         self.request_handler = cast("Any", self._handle)
 
@@ -100,6 +102,12 @@ class ClientServer(web.Server):
 
     def __call__(self) -> RequestHandler:
         return Connection(self, self.front, loop=self._loop, **self._kwargs)
+
+    def adopted(self, answered: Callable[[], None]) -> "Connection":
+        """A connection that is counted, and closed when it is idle, by somebody else: who is told when it has `answered`."""
+        made = Connection(self, self.front, loop=self._loop, **self._kwargs)
+        made.told = answered
+        return made
 
 
 class _BodyError(ClientBodyError):
@@ -153,26 +161,40 @@ class Connection(RequestHandler):
         self._max_msg_queue_size = _MAX_QUEUED
         self._msg_queue_resume_size = _MAX_QUEUED // 2
         self._counted = False
+        self.outlet = Outlet(front)
+        self.told: Callable[[], None] | None = None
+        """Whoever else takes care of the connection, if somebody does."""
 
     # -- asyncio calls these --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         front = self._front
-        if front.connections >= front.limits.max_connections:
-            front.observer.refused("connections")
-            cast("asyncio.Transport", transport).abort()
-            return
-        front.connections += 1
+        if self.told is None:
+            if front.connections >= front.limits.max_connections:
+                front.observer.refused("connections")
+                cast("asyncio.Transport", transport).abort()
+                return
+            front.connections += 1
         self._counted = True
+        self.outlet.transport = cast("asyncio.Transport", transport)
         super().connection_made(transport)
         self._watch_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:
             self._counted = False
-            self._front.connections -= 1
+            self._front.connections -= self.told is None
         self._unwatch_head()
+        self.outlet.lost()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.outlet.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.outlet.resume()
 
     def data_received(self, data: bytes) -> None:
         if not self._counted:
@@ -183,6 +205,19 @@ class Connection(RequestHandler):
             self._unwatch_head()
         if self._requests.in_head and self._slow_head is None:
             self._watch_head()
+
+    @property
+    def idle(self) -> bool:
+        """Whether what comes next is the first of a request, and nothing before it is left to be done."""
+        waiter = self._waiter
+        waits = waiter is not None and not waiter.done()
+        return waits and not self._messages and self._requests.at_start and not self._upgraded
+
+    def _process_keepalive(self) -> None:
+        if self.told is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
 
     def _watch_head(self) -> None:
         self._slow_head = self._loop.call_later(self._front.limits.header_timeout, self._head_too_slow)
@@ -206,7 +241,7 @@ class Connection(RequestHandler):
             answer = problem(
                 408, "the request's head did not come in time", handling=_REFUSED, route=NO_ROUTE
             )
-            self.transport.write(_head(answer, b"Connection: close\r\n") + cast("bytes", answer.body))
+            self.transport.write(head_of(answer, CLOSE) + cast("bytes", answer.body))
         self.force_close()
 
     # -- aiohttp calls these --
@@ -216,7 +251,7 @@ class Connection(RequestHandler):
         log.error("defect while answering", exc_info=exc)
         if request.writer.output_size:
             raise ConnectionResetError("the answer has begun")
-        return Reply(request, None, _refusal(status, "a defect of the proxy"), self._front, perf_counter())
+        return Reply(request, None, refusal(status, "a defect of the proxy"), self._front, perf_counter())
 
     def log_exception(self, *_args: Any, exc_info: BaseException | None = None) -> None:
         """A defect while an answer was written. aiohttp's own logger is off: its lines quote requests."""
@@ -228,7 +263,7 @@ class Connection(RequestHandler):
         head = request.message
         if isinstance(head, BadRequest):
             self._front.observer.refused("malformed")
-            return Reply(request, None, _refusal(head.status, str(head)), self._front, started)
+            return Reply(request, None, refusal(head.status, str(head)), self._front, started)
         self._front.observer.inflight += 1
         try:
             incoming = self._incoming(request, head)
@@ -242,14 +277,15 @@ class Connection(RequestHandler):
         limit = self._front.limits.max_body
         if limit is not None and head.length > limit:
             self._front.observer.refused("body_size")
-            return _refusal(413, "the request's body is larger than client.max_body")
+            return refusal(413, "the request's body is larger than client.max_body")
         try:
-            return cast("Answer", await self._front.answer(incoming))
+            begun = self._front.begin(incoming)
+            return begun if isinstance(begun, Answer) else await begun
         except _BodyError as error:
             self._front.observer.refused("body")
             # Else aiohttp waits ten seconds for the rest, which lets an early answer reach who is still sending.
             self._lingering_time = _LINGER_S
-            return _refusal(error.status, str(error))
+            return refusal(error.status, str(error))
 
     def _incoming(self, request: _Request, head: RequestHead) -> Incoming:
         has_body = head.body is Body.CHUNKED or head.length > 0
@@ -298,32 +334,11 @@ class Connection(RequestHandler):
 
     def _informational(self, head: ResponseHead) -> None:
         if self.transport is not None:
-            line = b"HTTP/1.1 %d %s\r\n" % (head.status, head.reason)
-            self.transport.write(line + block(head.fields) + b"\r\n")
+            self.transport.write(interim(head))
 
     async def send(self, data: bytes) -> None:
         """Write, waiting while the client does not read. Raises ConnectionResetError when it is gone or too slow."""
-        if self.transport is None or self.transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        self.transport.write(data)
-        if self._paused:
-            await self._taken(self.transport)
-
-    async def _taken(self, transport: asyncio.Transport) -> None:
-        left = transport.get_write_buffer_size()
-        while self._paused:
-            try:
-                async with asyncio.timeout(self._front.limits.write_timeout):
-                    await self._drain_helper()
-            except TimeoutError:
-                # The timeout cancelled aiohttp's future, which it would await again.
-                self._drain_waiter = None
-                before, left = left, transport.get_write_buffer_size()
-                # A large piece may take a slow client longer: what counts is that it reads.
-                if left >= before:
-                    self._front.observer.refused("write_timeout")
-                    transport.abort()
-                    raise ConnectionResetError("the client does not read") from None
+        await self.outlet.send(data)
 
     async def linger(self) -> None:
         """Say that nothing more comes, and wait until the client has closed, or has had time to see it."""
@@ -351,14 +366,19 @@ class Reply:
         self._started = started
         request.answered = True
         head = request.message
-        self._http_1_0 = isinstance(head, RequestHead) and head.http_1_0
-        self._head_only = isinstance(head, RequestHead) and head.method == "HEAD"
         # Whether a body that was not asked for still comes is the client's choice: what follows could be either.
         unsure = incoming is not None and incoming.expects_continue and not request.continued
         self._kept = (
             isinstance(head, RequestHead)
             and head.keep_alive
             and not (front.draining or answer.close or unsure)
+        )
+        self._writing = Writing(
+            request.connection.outlet,
+            answer,
+            head_only=isinstance(head, RequestHead) and head.method == "HEAD",
+            http_1_0=isinstance(head, RequestHead) and head.http_1_0,
+            keeps=lambda: self.keep_alive,
         )
         # Here, because aiohttp takes what came early for a request once the answer begins.
         self._from_client = take_over(request.connection) if answer.status == 101 else None
@@ -369,85 +389,77 @@ class Reply:
 
         So may the request's body have broken off, behind an answer that came early.
         """
-        return self._kept and not self._front.draining and self._request.payload.exception() is None
+        return (
+            self._kept
+            and not (self._front.draining or self._writing.ends)
+            and self._request.payload.exception() is None
+        )
 
     async def prepare(self, _request: Any) -> None:
         """Write all of it."""
         try:
-            if isinstance(self._answer.body, Exchange):
-                await self._write_stream(self._answer.body)
+            if self._from_client is not None and isinstance(self._answer.body, Exchange):
+                self._kept = False
+                await self._tunnel(self._from_client, self._answer.body)
             else:
-                head = _head(self._answer, self._connection_field())
-                # An answer of ours to HEAD says how long its body would be, and has none.
-                body = b"" if self._head_only else self._answer.body
-                await self._request.connection.send(head + body)
+                await self._writing.write()
         finally:
+            if self._request.connection.told is not None:
+                self._request.connection.told()
             if self._incoming is not None:
                 self._front.observer.inflight -= 1
                 self._front.observer.answered(self._incoming, self._answer, perf_counter() - self._started)
+
+    async def _tunnel(self, from_client: FromClient, exchange: Exchange) -> None:
+        connection = self._request.connection
+        try:
+            await connection.send(head_of(self._answer))
+            await relay(connection, from_client, exchange)
+        except UpstreamError as error:
+            self._writing.break_off(error)
+        finally:
+            exchange.abandon()
 
     async def write_eof(self) -> None:
         """Everything has been written. Who was refused may still be sending."""
         if isinstance(self._request.message, BadRequest):
             await self._request.connection.linger()
 
-    def _connection_field(self) -> bytes:
-        if not self.keep_alive:
-            return b"Connection: close\r\n"
-        return b"Connection: keep-alive\r\n" if self._http_1_0 else b""
 
-    async def _write_stream(self, exchange: Exchange) -> None:
-        connection = self._request.connection
-        try:
-            if self._from_client is not None:
-                self._kept = False
-                await connection.send(_head(self._answer, b""))
-                await relay(connection, self._from_client, exchange)
-                return
-            chunked = not self._answer.length_known and not self._http_1_0
-            if not self._answer.length_known and self._http_1_0:
-                self._kept = False
-            framing = b"Transfer-Encoding: chunked\r\n" if chunked else b""
-            # Sent at once: what follows may be long in coming, and the head is news already.
-            await connection.send(_head(self._answer, framing + self._connection_field()))
-            while piece := await exchange.read():
-                await connection.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            if chunked:
-                await connection.send(b"0\r\n\r\n")
-        except UpstreamError as error:
-            self._break_off(error)
-        finally:
-            exchange.abandon()
-
-    def _break_off(self, error: UpstreamError) -> None:
-        # The head is out: the only honest end is one that the client can tell from a whole answer.
-        self._answer.handling = Handling(outcome=Outcome.ERROR, detail=error.kind)
-        transport = self._request.connection.transport
-        if transport is not None:
-            if not self._answer.length_known and self._http_1_0:
-                # Here an end is a good end; only a reset is not.
-                linger = struct.pack("ii", 1, 0)
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                transport.abort()
-            else:
-                transport.close()
-        raise ConnectionResetError("the API's answer broke off") from error
+def head_limits(limits: settings.Client) -> Limits:
+    """The limits of a request's head."""
+    return Limits(
+        max_line=limits.max_line,
+        max_field=limits.max_field,
+        max_fields=limits.max_fields,
+        max_head=limits.max_head,
+    )
 
 
-def _head(answer: Answer, framing: bytes) -> bytes:
-    return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (answer.status, answer.reason, answer.head, framing)
-
-
-def _refusal(status: int, detail: str) -> Answer:
+def refusal(status: int, detail: str) -> Answer:
+    """What a client gets that is not served, before its connection is closed."""
     answer = problem(status, detail, handling=_REFUSED, route=NO_ROUTE)
     answer.close = True
     return answer
 
 
+class Server(Protocol):
+    """Makes connections, and knows those that are open."""
+
+    @property
+    def connections(self) -> Sequence[Any]:
+        """Each has a `close_if_idle`."""
+
+    def __call__(self) -> asyncio.Protocol: ...
+
+    async def shutdown(self, timeout: float) -> None:  # noqa: ASYNC109 - as aiohttp has it
+        """Cut off what is left."""
+
+
 class Listener:
     """An open port."""
 
-    def __init__(self, server: ClientServer, listener: asyncio.Server) -> None:
+    def __init__(self, server: Server, listener: asyncio.Server) -> None:
         self._server = server
         self._listener = listener
         host, port, *_ = listener.sockets[0].getsockname()
@@ -458,13 +470,12 @@ class Listener:
         self._listener.close()
         # Not aiohttp's pre_shutdown: it leaves idle ones open, deaf, and uploads unread.
         for connection in self._server.connections:
-            cast("Connection", connection).close_if_idle()
+            connection.close_if_idle()
 
 
 @contextlib.asynccontextmanager
-async def listening(front: Front, host: str, port: int) -> AsyncIterator[Listener]:
+async def listening(server: Server, host: str, port: int) -> AsyncIterator[Listener]:
     """Connections on an address. Raises OSError where it is taken."""
-    server = ClientServer(front)
     # 1024: a crowd arrives in bursts; the kernel caps it by net.core.somaxconn.
     listener = await asyncio.get_running_loop().create_server(server, host or None, port, backlog=1024)
     try:

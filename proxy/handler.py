@@ -5,7 +5,7 @@ client's who asked; whatever fails is answered from what is stored, where that i
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from itertools import count
 from math import inf
@@ -23,15 +23,16 @@ from proxy.messages import Answer, Incoming, problem
 from proxy.metrics import EARLY, NO_ROUTE, Metrics
 from proxy.policy import freshness
 from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
-from proxy.policy.freshness import Use, Wanted, is_due
+from proxy.policy.freshness import ANYTHING, Use, Wanted, is_due
 from proxy.policy.key import Key, key_of
-from proxy.policy.outcome import Handling, Outcome
+from proxy.policy.outcome import FROM_MEMORY, FROM_REDIS, Handling, Outcome
 from proxy.policy.ranges import part_of_part
 from proxy.policy.routes import Match, Route
 from proxy.policy.storable import Asked, may_be_the_requests
 from proxy.purge_log import PurgeLog
 from proxy.replies import Replies
-from proxy.store.tiers import Found, Tiers, variant_key
+from proxy.store.entry import Entry
+from proxy.store.tiers import Copy, Found, Tiers, variant_key
 from proxy.tasks import Tasks
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
@@ -52,7 +53,7 @@ _MAX_HOPS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Lookup:
+class Lookup:
     """A cacheable request with everything that was worked out about it."""
 
     incoming: Incoming
@@ -78,7 +79,7 @@ class _Lookup:
         return self.incoming.method == "HEAD" or bool(values(self.incoming.fields, b"range"))
 
     @property
-    def part(self) -> "_Lookup | None":
+    def part(self) -> "Lookup | None":
         """The lookup for a stored part, if it asks for one that may have been stored."""
         fields = self.incoming.fields
         if self.incoming.method != "GET" or not values(fields, b"range") or values(fields, b"if-range"):
@@ -115,6 +116,16 @@ class Warmed:
     """How long the API took."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """A request that goes to the API as it is."""
+
+    match: Match | None
+    forward: str
+    """As in `Handling`."""
+    detail: str
+
+
 class _Early:
     """Passes the API's 1xx answers to the client that made it speak, as long as that one waits for the final answer."""
 
@@ -127,6 +138,10 @@ class _Early:
 
     def end(self) -> None:
         self._tell = None
+
+
+Begun = Answer | Coroutine[Any, Any, Answer]
+"""An answer, or what is to be awaited for it."""
 
 
 class Handler:
@@ -164,7 +179,21 @@ class Handler:
 
     async def answer(self, incoming: Incoming) -> Answer:
         """Answer a request. Raises ClientBodyError where the client's own body fails, and nothing else."""
+        begun = self.begin(incoming)
+        return begun if isinstance(begun, Answer) else await begun
+
+    def begin(self, incoming: Incoming) -> Begun:
+        """The answer, where there is nothing to wait for; else what is to be awaited for it (see `answer`)."""
         config = self.config
+        match self._asked_for(config, incoming):
+            case Lookup() as lookup:
+                return self._cached(config, lookup)
+            case _Passed() as passed:
+                return self._pass(config, incoming, passed.match, passed.forward, detail=passed.detail)
+            case answer:
+                return answer
+
+    def _asked_for(self, config: Config, incoming: Incoming) -> "Lookup | _Passed | Answer":
         if hops(incoming.fields) >= _MAX_HOPS:
             handling = Handling(outcome=Outcome.ERROR, detail="loop")
             return problem(508, "the request goes round in circles", handling=handling, route=NO_ROUTE)
@@ -173,20 +202,68 @@ class Handler:
         match = config.routes.find(incoming.method, incoming.path)
         if match is None or not match.route.caches or incoming.method not in {"GET", "HEAD"}:
             forward = "bypass" if incoming.method in {"GET", "HEAD"} else "method"
-            return await self._pass(config, incoming, match, forward)
+            return _Passed(match, forward, "")
         reason = bypass_reason(incoming.target, incoming.fields, has_body=incoming.body is not None)
         if reason:
-            return await self._pass(config, incoming, match, "bypass", detail=reason)
+            return _Passed(match, "bypass", reason)
         lookup = self._look_up(config, incoming, match)
-        if lookup.asked.no_store:
-            return await self._pass(config, incoming, match, "request", detail="no-store")
-        return await self._cached(config, lookup)
+        return _Passed(match, "request", "no-store") if lookup.asked.no_store else lookup
 
-    def _look_up(self, config: Config, incoming: Incoming, match: Match) -> _Lookup:
+    # -- from memory, again and again --
+
+    def known(self, incoming: Incoming) -> Lookup | None:
+        """What it takes to answer the same request from memory again; None where it is not as plain as that."""
+        asked_for = self._asked_for(self.config, incoming)
+        if isinstance(asked_for, Lookup) and asked_for.wanted is ANYTHING:
+            return asked_for
+        return None
+
+    def fresh(self, lookup: Lookup, now: float) -> Copy | None:
+        """The copy in memory that answers a request at `now` without more ado."""
+        copy = self._tiers.copy_for(lookup.text, lookup.incoming.fields, now)
+        if copy is None or _not_for(lookup, copy.entry):
+            return None
+        times = copy.entry.times(copy.standing.soft_at)
+        return copy if freshness.use(times, lookup.wanted, now) is Use.FRESH else None
+
+    def shown(self, lookup: Lookup, copy: Copy, now: float) -> Answer:
+        """What is answered with a copy that is fresh at `now`."""
+        found = Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
+        return self.replies(now).stored(lookup.incoming, found, FROM_MEMORY, route=lookup.route.name)
+
+    def look(self, lookup: Lookup, told: Callable[[Answer | None], None]) -> bool:
+        """Ask Redis for the answer, and await nothing; `told` gets it if it is fresh. False where that can't be done.
+
+        Where there is none the request is to be answered as any other.
+        """
+
+        def looked(found: Found | None) -> None:
+            told(None if found is None else self._from_redis(lookup, found))
+
+        route = lookup.route
+        return self._tiers.look(lookup.text, lookup.incoming.fields, route, looked, self._clock)
+
+    def _from_redis(self, lookup: Lookup, found: Found) -> Answer | None:
+        now = self._clock()
+        if _not_for(lookup, found.entry) or not _answers(found, lookup):
+            return None
+        if freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
+            return None
+        return self.replies(now).stored(lookup.incoming, found, FROM_REDIS, route=lookup.route.name)
+
+    def chosen(self, incoming: Incoming, chance: float) -> None:
+        """A request may be the one to have its answer refreshed ahead of time (see `freshness.is_due`)."""
+        lookup = self.known(incoming)
+        now = self._clock()
+        found = None if lookup is None else self._recalled(lookup, now)
+        if lookup is not None and found is not None and found.every_s is not inf:
+            self._refresh_early(self.config, lookup, found, now, chance)
+
+    def _look_up(self, config: Config, incoming: Incoming, match: Match) -> Lookup:
         route = match.route.settings
         said = request_directives(incoming.fields, route)
         key = key_of(match.route, incoming.target, incoming.fields, hostless=config.hostless)
-        return _Lookup(
+        return Lookup(
             incoming=incoming,
             match=match,
             key=key,
@@ -256,7 +333,7 @@ class Handler:
 
     # -- from the store --
 
-    async def _cached(self, config: Config, lookup: _Lookup) -> Answer:
+    def _cached(self, config: Config, lookup: Lookup) -> Begun:
         now = self._clock()
         found = self._recalled(lookup, now)
         if found is None:
@@ -270,15 +347,20 @@ class Handler:
         times = found.times if found is not None else None
         forward = freshness.why_asked(times, lookup.wanted, now, varies=bool(own))
         if lookup.wanted.only_if_cached or lookup.is_partial:
-            return await self._not_to_be_stored(config, lookup, found, forward)
+            return self._not_to_be_stored(config, lookup, found, forward)
         if lookup.like in self._passed:
             # Nobody waits for anybody; but what may be stored is, so that this ends as soon as it can.
             lookup = replace(lookup, alone=f":alone{next(self._numbers)}")
         if found is None:
             lookup = replace(lookup, conditions=self._conditions(lookup))
-        return await self._coalesced(config, lookup, found, forward)
+        return self._coalesced(config, lookup, found, forward)
 
-    def _conditions(self, lookup: _Lookup) -> str:
+    async def _again(self, config: Config, lookup: Lookup) -> Answer:
+        """What is stored now, or will be."""
+        begun = self._cached(config, lookup)
+        return begun if isinstance(begun, Answer) else await begun
+
+    def _conditions(self, lookup: Lookup) -> str:
         """Under which of the client's conditions the API is asked while nothing is stored."""
         under = conditions(lookup.incoming.fields)
         if not under or self._whole.get(lookup.text) is True:
@@ -288,12 +370,12 @@ class Handler:
         # One kind at a time: a crowd with as many copies as heads is one crowd, and wants the whole.
         return under if self._under.get(lookup.like, under) == under else ""
 
-    def _recalled(self, lookup: _Lookup, now: float) -> Found | None:
+    def _recalled(self, lookup: Lookup, now: float) -> Found | None:
         found = self._tiers.recall(lookup.text, lookup.incoming.fields, now)
-        return None if found is None or _not_for(lookup, found) else found
+        return None if found is None or _not_for(lookup, found.entry) else found
 
     def _from_store(
-        self, config: Config, lookup: _Lookup, found: Found | None, *, tier: str = "memory"
+        self, config: Config, lookup: Lookup, found: Found | None, *, tier: str = "memory"
     ) -> Answer | None:
         """An answer from what is stored, if that will do."""
         if found is None:
@@ -302,7 +384,7 @@ class Handler:
         use = freshness.use(found.times, lookup.wanted, now)
         if use is Use.FRESH:
             if found.every_s is not inf:
-                self._refresh_early(config, lookup, found, now)
+                self._refresh_early(config, lookup, found, now, random())  # noqa: S311 - a die, not a secret
             return self._stored(lookup, found, Handling(outcome=_outcome(found, tier, now), detail=tier))
         cooling = lookup.like in self._cooling
         if use is Use.STALE:
@@ -314,9 +396,8 @@ class Handler:
             return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail="error-recent"))
         return None
 
-    def _refresh_early(self, config: Config, lookup: _Lookup, found: Found, now: float) -> None:
+    def _refresh_early(self, config: Config, lookup: Lookup, found: Found, now: float, chance: float) -> None:
         """One of the last requests before it expires has a popular answer refreshed, and waits for nothing."""
-        chance = random()  # noqa: S311 - a die, not a secret
         took_s, every_s = found.entry.took_s, found.every_s
         if lookup.is_partial or not is_due(
             found.times, took_s=took_s, every_s=every_s, now=now, chance=chance
@@ -329,13 +410,13 @@ class Handler:
             self._metrics.count(EARLY, lookup.route.name)
 
     async def _not_to_be_stored(
-        self, config: Config, lookup: _Lookup, found: Found | None, forward: str
+        self, config: Config, lookup: Lookup, found: Found | None, forward: str
     ) -> Answer:
         """A request whose own answer is nothing to store: from Redis, or the API as it is."""
         if found is None:
             now = self._clock()
             shared = await self._tiers.fetch(lookup.text, lookup.incoming.fields, lookup.route, now)
-            found = None if shared is None or _not_for(lookup, shared) else shared
+            found = None if shared is None or _not_for(lookup, shared.entry) else shared
             if (answer := self._from_store(config, lookup, found, tier="redis")) is not None:
                 return answer
         part = lookup.part
@@ -344,24 +425,23 @@ class Handler:
         if lookup.wanted.only_if_cached:
             detail = "only-if-cached, and nothing is stored that would do"
             error = UpstreamError("only-if-cached", 504, detail)
-            return self._failed(lookup.route.name, error, "")
+            return self.failed(lookup.route.name, error, "")
         if lookup.incoming.method == "HEAD" and found is not None:
             return await self._head(config, lookup, found, forward)
         if part is not None:
             return await self._new_part(config, part, forward)
         return await self._pass(config, lookup.incoming, lookup.match, forward)
 
-    def _stored_part(self, lookup: _Lookup) -> Answer | None:
+    def _stored_part(self, lookup: Lookup) -> Answer | None:
         fields, now = lookup.incoming.fields, self._clock()
         found = self._recalled(lookup, now)
         if found is None or part_of_part(fields, found.entry.fields, now=now) is None:
             return None
         if freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
             return None
-        handling = Handling(outcome=_outcome(found, "memory", now), detail="memory")
-        return self._stored(lookup, found, handling)
+        return self._stored(lookup, found, Handling(outcome=_outcome(found, "memory", now), detail="memory"))
 
-    async def _new_part(self, config: Config, lookup: _Lookup, forward: str) -> Answer:
+    async def _new_part(self, config: Config, lookup: Lookup, forward: str) -> Answer:
         """Pass a request for a part on, and keep the part."""
         ask, name = self._fetcher.ask(), lookup.route.name
         exchange: Exchange | None = None
@@ -370,16 +450,16 @@ class Handler:
             is_part = exchange.head.status == 206
             filled = await self._fetcher.part(_fill(config, lookup, None), exchange, ask) if is_part else None
         except UpstreamError as error:
-            return self._failed(name, error, forward)
+            return self.failed(name, error, forward)
         except BaseException:
             if exchange is not None:
                 exchange.abandon()
             raise
         if filled is None:
-            return self._live(name, exchange, forward, "")
+            return self.live(name, exchange, forward, "")
         return self._stored(lookup, filled.found, _handling(filled, forward, leads=True), filled.own)
 
-    async def _coalesced(self, config: Config, lookup: _Lookup, found: Found | None, forward: str) -> Answer:
+    async def _coalesced(self, config: Config, lookup: Lookup, found: Found | None, forward: str) -> Answer:
         early = _Early(lookup.incoming)
         try:
             flight, leads = self._fly(config, lookup, found, early=early)
@@ -390,12 +470,12 @@ class Handler:
         forward = flight.forward or forward
         match landed:
             case Filled() if purged_before and self._is_purged(landed.found):
-                return await self._cached(config, lookup)
+                return await self._again(config, lookup)
             case Filled() if not _answers(landed.found, lookup):
                 return await self._own_variant(config, lookup, landed.found, forward)
             case Filled():
                 mine = leads or (
-                    not _not_for(lookup, landed.found) and self._shareable(landed, lookup.wanted)
+                    not _not_for(lookup, landed.found.entry) and self._shareable(landed, lookup.wanted)
                 )
                 if not mine:
                     return await self._pass(
@@ -404,13 +484,13 @@ class Handler:
                 own = landed.own if leads else b""
                 return self._stored(lookup, landed.found, _handling(landed, forward, leads=leads), own)
             case Failed():
-                return self._failed(lookup.route.name, landed.error, forward)
+                return self.failed(lookup.route.name, landed.error, forward)
             case Unshared():
                 # It was made of the leader's own fields, of which any may name a principal that nobody told us of.
                 if leads and flight.claim():
                     return await self._own(lookup.route.name, landed, forward)
                 if landed.reason == NOT_MODIFIED:
-                    return await self._cached(config, replace(lookup, conditions=""))
+                    return await self._again(config, replace(lookup, conditions=""))
                 return await self._pass(config, lookup.incoming, lookup.match, forward, detail=landed.reason)
 
     def _is_purged(self, found: Found) -> bool:
@@ -433,26 +513,26 @@ class Handler:
     async def _own(self, route: str, landed: Unshared, forward: str) -> Answer:
         """An answer for one client alone, at its pace."""
         try:
-            paced = await landed.exchange.pace()
+            paced = landed.exchange.pace()
         except BaseException:
             landed.exchange.abandon()
             raise
         if not paced:
             error = UpstreamError("busy", 503, "too many slow clients hold connections to the API")
-            return self._failed(route, error, forward)
-        return self._live(route, landed.exchange, forward, landed.reason)
+            return self.failed(route, error, forward)
+        return self.live(route, landed.exchange, forward, landed.reason)
 
-    async def _own_variant(self, config: Config, lookup: _Lookup, other: Found, forward: str) -> Answer:
+    async def _own_variant(self, config: Config, lookup: Lookup, other: Found, forward: str) -> Answer:
         # Only now is it known what the answer varies by. An API that changes its mind about it is asked by each alone.
         if lookup.variant:
             return await self._pass(config, lookup.incoming, lookup.match, forward, detail="vary")
         own = variant_key(lookup.text, other.entry, lookup.incoming.fields)
-        return await self._cached(config, replace(lookup, variant=own, conditions=""))
+        return await self._again(config, replace(lookup, variant=own, conditions=""))
 
     def _fly(
         self,
         config: Config,
-        lookup: _Lookup,
+        lookup: Lookup,
         found: Found | None,
         *,
         early: _Early | None = None,
@@ -483,7 +563,7 @@ class Handler:
             self._under[lookup.like] = lookup.conditions
         return flight, leads
 
-    def _note(self, lookup: _Lookup, landed: Landed) -> None:
+    def _note(self, lookup: Lookup, landed: Landed) -> None:
         """Remember what its like had better know."""
         match landed:
             case Unshared(reason=reason) if reason == NOT_MODIFIED:
@@ -503,7 +583,7 @@ class Handler:
             case _:
                 pass
 
-    def _stored(self, lookup: _Lookup, found: Found, handling: Handling, own: bytes = b"") -> Answer:
+    def _stored(self, lookup: Lookup, found: Found, handling: Handling, own: bytes = b"") -> Answer:
         return self._replies.stored(lookup.incoming, found, handling, route=lookup.route.name, own=own)
 
     # -- from the API --
@@ -515,10 +595,10 @@ class Handler:
         try:
             exchange = await self._forwarder.forward(config, incoming, match, route)
         except UpstreamError as error:
-            return self._failed(route, error, forward)
-        return self._live(route, exchange, forward, detail)
+            return self.failed(route, error, forward)
+        return self.live(route, exchange, forward, detail)
 
-    async def _head(self, config: Config, lookup: _Lookup, found: Found, forward: str) -> Answer:
+    async def _head(self, config: Config, lookup: Lookup, found: Found, forward: str) -> Answer:
         """Pass a HEAD on, and let the stored answer to GET learn from it."""
         ask, name = self._fetcher.ask(), lookup.route.name
         try:
@@ -526,10 +606,10 @@ class Handler:
         except UpstreamError as error:
             if freshness.usable_on_error(found.times, lookup.wanted, self._clock()):
                 return self._stored(lookup, found, Handling(outcome=Outcome.STALE, detail=error.kind))
-            return self._failed(name, error, forward)
+            return self.failed(name, error, forward)
         if exchange.head.status == 200:
             self._fetcher.head_said(_fill(config, lookup, found), found, exchange.head, ask)
-        return self._live(name, exchange, forward, "")
+        return self.live(name, exchange, forward, "")
 
     def _last_hop(self) -> Answer:
         """OPTIONS or TRACE that may go no further is about us, who have nothing to tell (RFC 9110 section 7.6.2)."""
@@ -537,23 +617,29 @@ class Handler:
         detail = "Max-Forwards ends here, and this server answers nothing of its own"
         return problem(405, detail, handling=handling, route=NO_ROUTE, extra=b"Allow: \r\n")
 
-    def _live(self, route: str, exchange: Exchange, forward: str, detail: str) -> Answer:
+    def live(self, route: str, exchange: Exchange, forward: str, detail: str) -> Answer:
+        """The API's answer as it comes, to a request that was passed on."""
         outcome = Outcome.BYPASS if forward in {"bypass", "method"} else Outcome.MISS
         handling = Handling(
             outcome=outcome, forward=forward, forward_status=exchange.head.status, detail=_token(detail)
         )
         return self._replies.live(exchange, handling, route=route)
 
-    def _failed(self, route: str, error: UpstreamError, forward: str) -> Answer:
+    def failed(self, route: str, error: UpstreamError, forward: str) -> Answer:
+        """What a client gets that the API did not answer."""
         handling = Handling(outcome=Outcome.ERROR, forward=forward, detail=error.kind)
         return self._replies.failed(error, handling, route=route)
 
+    def replies(self, now: float) -> Replies:
+        """What makes answers at an instant."""
+        return Replies(transparent=self.config.settings.transparent, now=now)
+
     @property
     def _replies(self) -> Replies:
-        return Replies(transparent=self.config.settings.transparent, now=self._clock())
+        return self.replies(self._clock())
 
 
-def _fill(config: Config, lookup: _Lookup, found: Found | None) -> Fill:
+def _fill(config: Config, lookup: Lookup, found: Found | None) -> Fill:
     incoming = lookup.incoming
     return Fill(
         config=config,
@@ -583,9 +669,9 @@ async def _claimed_or_abandoned(flight: Flight[Landed], exchange: Exchange) -> N
         exchange.abandon()
 
 
-def _not_for(lookup: _Lookup, found: Found) -> bool:
+def _not_for(lookup: Lookup, entry: Entry) -> bool:
     """Whether a stored answer may be somebody's own, since only the route says that it may be kept."""
-    return lookup.asked.personal and not found.entry.explicit
+    return lookup.asked.personal and not entry.explicit
 
 
 def _outcome(found: Found, tier: str, now: float) -> Outcome:
@@ -595,7 +681,7 @@ def _outcome(found: Found, tier: str, now: float) -> Outcome:
     return Outcome.HIT_MEMORY if tier == "memory" else Outcome.HIT_REDIS
 
 
-def _answers(found: Found, lookup: _Lookup) -> bool:
+def _answers(found: Found, lookup: Lookup) -> bool:
     """Whether what was fetched for one request is this one's variant as well."""
     entry = found.entry
     return not entry.vary or entry.key == variant_key(lookup.text, entry, lookup.incoming.fields)

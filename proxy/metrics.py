@@ -6,8 +6,9 @@ integer; the text for Prometheus is made only when it is asked for.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -74,12 +75,22 @@ class Histogram:
         return buckets
 
 
+class Cell:
+    """Requests of one kind: so many, and a share of the histogram that its kind is part of."""
+
+    __slots__ = ("count", "histogram")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self.count = 0
+        self.histogram = histogram
+
+
 class Metrics:
     """What the proxy counts."""
 
     def __init__(self, version: str) -> None:
         self._version = version
-        self._requests: Counter[tuple[str, str, str, str]] = Counter()
+        self._requests: dict[tuple[str, str, int, Outcome], Cell] = {}
         self._request_seconds: dict[tuple[str, ...], Histogram] = {}
         self._upstream: Counter[tuple[str, ...]] = Counter()
         self._upstream_seconds: dict[tuple[str, ...], Histogram] = {}
@@ -109,9 +120,17 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, outcome: Outcome, seconds: float) -> None:
         """A request answered."""
-        method = method if method in _METHODS else "OTHER"
-        self._requests[route, method, str(status), outcome.value] += 1
-        _histogram(self._request_seconds, (route, outcome.value)).observe(seconds)
+        cell = self.cell(route, method, status, outcome)
+        cell.count += 1
+        cell.histogram.observe(seconds)
+
+    def cell(self, route: str, method: str, status: int, outcome: Outcome) -> Cell:
+        """Where requests of one kind are counted."""
+        key = (route, method if method in _METHODS else "OTHER", status, outcome)
+        found = self._requests.get(key)
+        if found is None:
+            found = self._requests[key] = Cell(_histogram(self._request_seconds, (route, outcome.value)))
+        return found
 
     def upstream(self, route: str, code: str, seconds: float) -> None:
         """The API asked; `code` is its status or the kind of failure."""
@@ -142,8 +161,8 @@ class Metrics:
     def totals(self) -> dict[str, int]:
         """Requests by outcome."""
         totals: Counter[str] = Counter()
-        for (_, _, _, outcome), count in list(self._requests.items()):
-            totals[outcome] += count
+        for (_, _, _, outcome), cell in list(self._requests.items()):
+            totals[outcome.value] += cell.count
         return dict(totals)
 
     def render(self) -> bytes:
@@ -152,7 +171,12 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Every family, for the registry."""
-        yield _counter(REQUESTS, "Requests answered.", ("route", "method", "code", "cache"), self._requests)
+        requests = {
+            (route, method, str(status), outcome.value): cell.count
+            for (route, method, status, outcome), cell in list(self._requests.items())
+            if cell.count
+        }
+        yield _counter(REQUESTS, "Requests answered.", ("route", "method", "code", "cache"), requests)
         yield _histograms(
             REQUEST_SECONDS,
             "From a request's head to its answer's end.",
@@ -231,7 +255,7 @@ def _counter(
     name: str,
     text: str,
     labels: tuple[str, ...],
-    counts: "Counter[tuple[str, ...]] | Counter[tuple[str, str, str, str]]",
+    counts: Mapping[Any, int],
 ) -> Metric:
     family = CounterMetricFamily(name, text, labels=labels)
     for values, count in list(counts.items()):

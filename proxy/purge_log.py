@@ -49,7 +49,7 @@ _SLEPT_S = 2.0
 _DOUBT_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
 # It runs while a machine is suspended too, where there is such a clock.
-_CLOCK = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
+CLOCK = getattr(clocks, "CLOCK_BOOTTIME", clocks.CLOCK_MONOTONIC)
 
 log = Logger(__name__)
 
@@ -103,6 +103,8 @@ class PurgeLog:
         self._reading: asyncio.Timeout | None = None
         self._ticked = inf
         self._doubt_until = -inf
+        self.trusted_until = inf
+        """By `CLOCK`: until then this process has surely not slept through purges."""
         self._failures = 0
         self.is_behind = tier is not None
         """Whether it is being read to its end for the first time."""
@@ -112,7 +114,7 @@ class PurgeLog:
     @property
     def in_doubt(self) -> bool:
         """Whether this process may have slept through purges: then not even its own memory is to be trusted."""
-        return self._doubt_until > 0 or clock_gettime(_CLOCK) - self._ticked > _TICK_S + _SLEPT_S
+        return clock_gettime(CLOCK) >= self.trusted_until
 
     @property
     def replicas(self) -> int:
@@ -251,14 +253,14 @@ class PurgeLog:
         """Read the log as it grows, for ever. Without Redis there is nothing to do."""
         if self._tier is None:
             return
-        self._ticked = clock_gettime(_CLOCK)
+        self._tick(clock_gettime(CLOCK))
         ticking = self._tasks.spawn(self._tick_for_ever(), name="purge log ticker")
         try:
             while True:
                 await self._follow(self._tier)
         finally:
             ticking.cancel()
-            self._ticked = inf
+            self._tick(inf)
 
     async def _follow(self, tier: SharedTier) -> None:
         try:
@@ -287,7 +289,7 @@ class PurgeLog:
         if monotonic() < self._doubt_until:
             await asyncio.sleep(_RETRY_S / 10)
             return
-        self._doubt_until = -inf
+        self._doubt_no_more()
         await asyncio.sleep(_RETRY_S)
 
     async def _sync(self, tier: SharedTier) -> None:
@@ -305,7 +307,7 @@ class PurgeLog:
         if time() - instant(self._known.top) > _QUIET_S[1]:
             self._quiet_at = monotonic()
         self.readable, self.is_behind, self._failures = True, False, 0
-        self._doubt_until = -inf
+        self._doubt_no_more()
 
     async def _read_to_end(self, tier: SharedTier) -> None:
         while await self._read(tier, block_ms=0):
@@ -426,15 +428,24 @@ class PurgeLog:
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            now = clock_gettime(_CLOCK)
+            now = clock_gettime(CLOCK)
             if now - self._ticked > _TICK_S + _SLEPT_S:
                 self._doubt(now - self._ticked)
-            self._ticked = now
+            self._tick(now)
+
+    def _tick(self, now: float) -> None:
+        self._ticked = now
+        self.trusted_until = -inf if self._doubt_until > 0 else now + _TICK_S + _SLEPT_S
 
     def _doubt(self, slept_s: float) -> None:
         log.warning("this process was not run for a while", slept_s=round(slept_s, 1))
         self.readable = False
         self._doubt_until = monotonic() + _DOUBT_S
+        self.trusted_until = -inf
         if self._reading is not None:
             # What it waits for may have been sent to a connection that is no more.
             self._reading.reschedule(-inf)
+
+    def _doubt_no_more(self) -> None:
+        self._doubt_until = -inf
+        self._tick(self._ticked)

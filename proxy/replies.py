@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from proxy.messages import Answer, Incoming, problem
 from proxy.policy import validators
 from proxy.policy.cache_control import format_http_date
-from proxy.policy.outcome import Handling, cache_status
+from proxy.policy.freshness import Times
+from proxy.policy.outcome import FROM_MEMORY, Handling, Outcome, cache_status
 from proxy.policy.ranges import Part, Whole, content_range, part_of, part_of_part, said_part
 from proxy.store.tiers import Found
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, first, from_block, members, names_of, values, without
 from proxy.wire.response import Body
+
+# Said a hundred thousand times a second, for which it is made ready.
+_OF_MEMORY = b"Age: %%d\r\nCache-Status: %b\r\n" % cache_status(FROM_MEMORY, ttl_s=0).replace(
+    b"ttl=0", b"ttl=%d"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +41,14 @@ class Replies:
         `own` is the head that the API has just sent for this very client, where it says more than what was stored.
         """
         entry = found.entry
-        extra = self._status(handling, ttl_s=int(found.times.effective_fresh_until - self.now))
-        if not own:
+        if handling.outcome is Outcome.HIT_MEMORY:
+            extra = self.of_memory(found.times)
+        else:
+            extra = self.said(handling, ttl_s=int(found.times.effective_fresh_until - self.now))
             age = max(0, int(self.now - entry.generated))
             # RFC 9111 section 5.1: Age says that the API was not asked. What it has just said has none.
-            extra = (b"Age: %d\r\n" % age if age or not handling.forward else b"") + extra
+            if not own and (age or not handling.forward):
+                extra = b"Age: %d\r\n" % age + extra
         head = own or entry.head
         # A part that the API has just sent is what it made of the request, whatever that asked for.
         reusable = entry.status == 200 or (entry.status == 206 and not handling.forward)
@@ -58,6 +67,13 @@ class Replies:
             route=route,
         )
 
+    def of_memory(self, times: Times) -> bytes:
+        """What is added to the head of a fresh answer from memory: all of it that changes as time goes by."""
+        age = max(0, int(self.now - times.generated))
+        if self.transparent:
+            return b"Age: %d\r\n" % age
+        return _OF_MEMORY % (age, int(times.effective_fresh_until - self.now))
+
     def live(self, exchange: Exchange, handling: Handling, *, route: str) -> Answer:
         """The API's answer, its body yet to come."""
         head = exchange.head
@@ -71,7 +87,7 @@ class Replies:
                 fields = without(fields, {b"content-length"})
             if not values(fields, b"date"):
                 fields += ((b"Date", format_http_date(self.now)),)
-            lines = block(fields) + self._status(handling)
+            lines = block(fields) + self.said(handling)
             length_known = head.body in {Body.NONE, Body.LENGTH}
         return Answer(
             status=head.status,
@@ -85,12 +101,13 @@ class Replies:
 
     def failed(self, error: UpstreamError, handling: Handling, *, route: str) -> Answer:
         """No answer was to be had."""
-        extra = self._status(handling)
+        extra = self.said(handling)
         if error.status == 503:
             extra += b"Retry-After: 1\r\n"
         return problem(error.status, str(error), handling=handling, route=route, extra=extra)
 
-    def _status(self, handling: Handling, ttl_s: int | None = None) -> bytes:
+    def said(self, handling: Handling, ttl_s: int | None = None) -> bytes:
+        """What is added to an answer's head about how it was come by: Cache-Status."""
         if self.transparent:
             return b""
         return b"Cache-Status: %s\r\n" % cache_status(handling, ttl_s=ttl_s)

@@ -279,6 +279,14 @@ class Client(Group, frozen=True, kw_only=True):
         ),
     ] = 10_000
 
+    express: Annotated[
+        bool,
+        Meta(
+            description="Answer GET and HEAD in the express lane. false: all by aiohttp, several times slower and otherwise "
+            "the same, to rule the lane out when something is wrong."
+        ),
+    ] = True
+
 
 class Drain(Group, frozen=True, kw_only=True):
     """What SIGTERM starts: readiness fails at once, connections are told to close, requests in flight finish."""

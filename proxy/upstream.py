@@ -6,7 +6,8 @@ end. What was sent is never sent twice, unless the method allows it and not one 
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -14,7 +15,7 @@ from typing import Any
 
 from proxy import settings
 from proxy.policy.balance import Address, order
-from proxy.upstream_connection import Connection, UpstreamError
+from proxy.upstream_connection import Asker, Connection, UpstreamError
 from proxy.wire.fields import Fields, block
 from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 
@@ -80,9 +81,9 @@ class Exchange:
             self._release()
         return data
 
-    async def pace(self) -> bool:
+    def pace(self) -> bool:
         """From now on a client sets the pace. False if too many do already: then it is over."""
-        if self._connection is None or self._connection.paced or await self._pool.pace(self._connection):
+        if self._connection is None or self._connection.paced or self._pool.pace(self._connection):
             return True
         self.abandon()
         return False
@@ -117,68 +118,138 @@ class Exchange:
             self._pool.release(connection, reuse=False)
 
 
+class _Slots:
+    """So many at once; who comes later waits in line."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take one, if that is possible at once."""
+        if self._waiting or not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take one when it is this caller's turn."""
+        if self.take():
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 class _Pool:
     """Connections to one address."""
 
     def __init__(self, address: Address, limits: settings.Upstream) -> None:
         self.address = address
         self.limits = limits
-        self._idle: list[tuple[Connection, asyncio.TimerHandle]] = []
+        self._idle: list[tuple[Connection, float]] = []
+        """Each with the loop's time at which its last answer ended, oldest first."""
+        self._expiry: asyncio.TimerHandle | None = None
         self._in_use = 0
-        slot = asyncio.Semaphore(limits.max_connections)
         most = limits.max_connections
-        paced = asyncio.Semaphore(min(most, limits.max_paced or math.ceil(most * 3 / 4)))
-        self._slots = {False: (slot,), True: (paced, slot)}
-        """What a request must have, by whether a client sets its pace."""
+        self._all = _Slots(most)
+        self._paced = _Slots(min(most, limits.max_paced or math.ceil(most * 3 / 4)))
+        """For those whose pace a client sets, who need one of each."""
+
+    def _take_slots(self, *, paced: bool) -> bool:
+        if paced and not self._paced.take():
+            return False
+        if self._all.take():
+            return True
+        if paced:
+            self._paced.give_back()
+        return False
+
+    async def _wait_for_slots(self, *, paced: bool) -> None:
+        """All or none, in this order."""
+        if paced:
+            await self._paced.wait()
+        try:
+            await self._all.wait()
+        except BaseException:
+            if paced:
+                self._paced.give_back()
+            raise
 
     async def acquire(self, *, fresh: bool, paced: bool) -> tuple[Connection, bool]:
         """A connection, and whether it was used before. Raises UpstreamError."""
-        slots = self._slots[paced]
-        try:
-            async with asyncio.timeout(self.limits.queue_timeout if any(s.locked() for s in slots) else None):
-                await _acquire_all(slots)
-        except TimeoutError as error:
-            raise UpstreamError("busy", 503, "all connections to the API are in use") from error
+        if not self._take_slots(paced=paced):
+            try:
+                async with asyncio.timeout(self.limits.queue_timeout):
+                    await self._wait_for_slots(paced=paced)
+            except TimeoutError as error:
+                raise UpstreamError("busy", 503, "all connections to the API are in use") from error
         self._in_use += 1
         try:
             reused = None if fresh else self._take_idle()
             connection = reused or await self._connect()
         except BaseException:
-            self._let_go(slots)
+            self._let_go(paced=paced)
             raise
         connection.paced = paced
         self.address.inflight += 1
         return connection, reused is not None
 
-    async def pace(self, connection: Connection) -> bool:
+    def pace(self, connection: Connection) -> bool:
         """Count a connection among those whose pace a client sets, if that is possible at once."""
-        (paced, _) = self._slots[True]
-        if paced.locked():
+        if not self._paced.take():
             return False
-        await paced.acquire()
         connection.paced = True
         return True
 
+    def take_at_once(self) -> Connection | None:
+        """An idle connection for a request whose pace a client sets, if that can be had without waiting."""
+        if not self._take_slots(paced=True):
+            return None
+        connection = self._take_idle()
+        self._in_use += 1
+        if connection is None:
+            self._let_go(paced=True)
+            return None
+        connection.paced = True
+        self.address.inflight += 1
+        return connection
+
     def _take_idle(self) -> Connection | None:
         while self._idle:
-            connection, timer = self._idle.pop()
-            timer.cancel()
+            connection, _ = self._idle.pop()
             if connection.reusable:
                 return connection
             connection.close()
         return None
 
-    def _let_go(self, slots: Sequence[asyncio.Semaphore]) -> None:
+    def _let_go(self, *, paced: bool) -> None:
         self._in_use -= 1
-        for slot in slots:
-            slot.release()
+        self._all.give_back()
+        if paced:
+            self._paced.give_back()
 
     async def _connect(self) -> Connection:
         loop = asyncio.get_running_loop()
         # Idle ones count as well: an API with few workers may serve a new one only when an old one is gone.
         while self._idle and self._in_use + len(self._idle) > self.limits.max_connections:
-            oldest, timer = self._idle.pop(0)
-            timer.cancel()
+            oldest, _ = self._idle.pop(0)
             oldest.close()
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
@@ -194,24 +265,69 @@ class _Pool:
     def release(self, connection: Connection, *, reuse: bool) -> None:
         """An exchange is over."""
         self.address.inflight -= 1
-        self._let_go(self._slots[connection.paced])
+        self._let_go(paced=connection.paced)
         if not reuse or not connection.reusable or self.limits.keepalive <= 0:
             connection.close()
             return
         connection.rest()
-        expiry = asyncio.get_running_loop().call_later(self.limits.keepalive, self._expire, connection)
-        self._idle.append((connection, expiry))
+        loop = asyncio.get_running_loop()
+        self._idle.append((connection, loop.time()))
+        if self._expiry is None:
+            self._expiry = loop.call_later(self.limits.keepalive, self._expire)
 
-    def _expire(self, connection: Connection) -> None:
-        self._idle = [pair for pair in self._idle if pair[0] is not connection]
-        connection.close()
+    def _expire(self) -> None:
+        """Close what has been idle for too long."""
+        loop, kept_s = asyncio.get_running_loop(), self.limits.keepalive
+        while self._idle and self._idle[0][1] + kept_s <= loop.time():
+            self._idle.pop(0)[0].close()
+        # One timer for all: a connection that is used a thousand times a second would need as many.
+        self._expiry = loop.call_at(self._idle[0][1] + kept_s, self._expire) if self._idle else None
 
     def close(self) -> None:
         """Close what is idle."""
-        for connection, timer in self._idle:
-            timer.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        for connection, _ in self._idle:
             connection.close()
         self._idle.clear()
+
+
+class AtOnce:
+    """A connection that was there for a request, while that is asked without a task (see `passing`)."""
+
+    __slots__ = ("_connection", "_pool", "_started", "_upstream")
+
+    def __init__(self, upstream: "Upstream", pool: _Pool, connection: Connection) -> None:
+        self._upstream = upstream
+        self._pool = pool
+        self._connection = connection
+        self._started = monotonic()
+
+    def send(self, head: bytes, asker: Asker) -> None:
+        """Ask with this head; the `asker` is told of what comes first."""
+        self._connection.ask(head, asker)
+
+    def answered(self, route: str, status: int) -> None:
+        """The answer is here, whole."""
+        self._upstream.observe(route, str(status), monotonic() - self._started)
+        self._pool.address.failures = 0
+        self._pool.release(self._connection, reuse=True)
+
+    async def exchange(self, route: str) -> Exchange:
+        """The answer, of which something has come. Raises UpstreamError."""
+        return await self._upstream.go_on(self._pool, self._connection, route, self._started)
+
+    def failed(self, route: str, error: UpstreamError) -> None:
+        """Nothing came."""
+        self._upstream.observe(route, error.kind, monotonic() - self._started)
+        self._upstream.blame(self._pool.address)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Done with it."""
+        self._connection.close()
+        self._pool.release(self._connection, reuse=False)
 
 
 class Upstream:
@@ -220,7 +336,7 @@ class Upstream:
     def __init__(self, limits: settings.Upstream, observe: Callable[[str, str, float], None]) -> None:
         """`observe` is told of every request: route, status or kind of failure, seconds to the answer's head."""
         self._limits = limits
-        self._observe = observe
+        self.observe = observe
         origins = limits.urls or (limits.url or "",)
         self.addresses = [_address(origin) for origin in origins]
         self._pools = {address.text: _Pool(address, limits) for address in self.addresses}
@@ -251,10 +367,38 @@ class Upstream:
         try:
             exchange = await self._ask(request, informational)
         except UpstreamError as error:
-            self._observe(route, error.kind, monotonic() - started)
+            self.observe(route, error.kind, monotonic() - started)
             raise
-        self._observe(route, str(exchange.head.status), monotonic() - started)
+        self.observe(route, str(exchange.head.status), monotonic() - started)
         return exchange
+
+    def at_once(self) -> AtOnce | None:
+        """A connection for a GET that a client waits for, if there is one that is idle."""
+        address = self.addresses[0]
+        if len(self.addresses) > 1:
+            self._turn += 1
+            address = order(self.addresses, now=monotonic(), turn=self._turn)[0]
+        pool = self._pools[address.text]
+        connection = pool.take_at_once()
+        return None if connection is None else AtOnce(self, pool, connection)
+
+    async def go_on(self, pool: _Pool, connection: Connection, route: str, started: float) -> Exchange:
+        """What was begun `at_once`, once something has come. Raises UpstreamError."""
+        try:
+            head = await connection.receive_head(self._limits.timeout)
+        except BaseException as error:
+            connection.close()
+            pool.release(connection, reuse=False)
+            if isinstance(error, UpstreamError):
+                self.blame(pool.address)
+                self.observe(route, error.kind, monotonic() - started)
+            raise
+        self.observe(route, str(head.status), monotonic() - started)
+        if head.status in OUTAGES:
+            self.blame(pool.address)
+        else:
+            pool.address.succeeded()
+        return Exchange(pool, connection, head, None)
 
     async def _ask(self, request: Outgoing, informational: Callable[[ResponseHead], None] | None) -> Exchange:
         self._turn += 1
@@ -263,19 +407,20 @@ class Upstream:
             try:
                 exchange = await self._ask_at(self._pools[address.text], request, informational)
             except UpstreamError as error:
-                self._blame(address)
+                self.blame(address)
                 # Nothing was sent where there was no connection, so another address may be asked.
                 if last or error.kind not in {"connect", "connect_timeout"}:
                     raise
             else:
                 if exchange.head.status in OUTAGES:
-                    self._blame(address)
+                    self.blame(address)
                 else:
                     address.succeeded()
                 return exchange
         raise AssertionError("an API has at least one address")
 
-    def _blame(self, address: Address) -> None:
+    def blame(self, address: Address) -> None:
+        """It failed, or did not answer."""
         address.failed(
             now=monotonic(), eject_after=self._limits.eject_after, eject_for=self._limits.eject_for
         )
@@ -351,19 +496,6 @@ class Upstream:
         """Close idle connections."""
         for pool in self._pools.values():
             pool.close()
-
-
-async def _acquire_all(slots: Sequence[asyncio.Semaphore]) -> None:
-    """All or none, in this order."""
-    taken: list[asyncio.Semaphore] = []
-    try:
-        for slot in slots:
-            await slot.acquire()
-            taken.append(slot)
-    except BaseException:
-        for slot in taken:
-            slot.release()
-        raise
 
 
 def _was_sent(sender: asyncio.Task[bool]) -> bool:

@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import cast
+from math import inf
+from typing import Protocol, cast
 
 from proxy import settings
 from proxy.wire.chunked import BadChunks, ChunkReader
@@ -22,6 +23,23 @@ class UpstreamError(Exception):
         super().__init__(detail)
         self.kind = kind
         self.status = status
+
+
+class Asker(Protocol):
+    """Whoever asks without awaiting the answer: it's told of what comes first, and of nothing after that."""
+
+    @property
+    def informational(self) -> Callable[[ResponseHead], None] | None:
+        """Where 1xx answers go, if anywhere."""
+
+    def came(self, data: bytes) -> bool:
+        """Some bytes. Whether they are an answer, whole; if not, they are read as those of any."""
+
+    def lost(self) -> None:
+        """The connection was closed."""
+
+    def late(self, error: UpstreamError) -> None:
+        """Nothing came in time."""
 
 
 class _State(Enum):
@@ -53,6 +71,11 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._transport: asyncio.Transport | None = None
+        self._asker: Asker | None = None
+        self._due = inf
+        """When what is awaited is late, by the loop's clock."""
+        self._late = (0.0, "")
+        self._alarm: asyncio.TimerHandle | None = None
         self.head: ResponseHead | None = None
         self.informational: Callable[[ResponseHead], None] | None = None
         self.continued = asyncio.Event()
@@ -69,6 +92,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         if self._state is _State.BODY and exc is None and self._ends_by_closing():
             self._state = _State.ENDED
         elif self._state in {_State.HEAD, _State.BODY}:
@@ -79,9 +105,21 @@ class Connection(asyncio.Protocol):
             self._state = _State.LOST
         self._writable.set()
         self._wake()
+        if self._asker is not None:
+            asker, self._asker = self._asker, None
+            asker.lost()
 
     def data_received(self, data: bytes) -> None:
         self.answered = True
+        asker = self._asker
+        if asker is not None:
+            self._asker = None
+            self._due = inf
+            self._state = _State.ENDED
+            if asker.came(data):
+                return
+            self._state = _State.HEAD
+            self.informational = asker.informational
         try:
             self._take(data)
         except (BadResponse, BadChunks) as error:
@@ -210,6 +248,14 @@ class Connection(asyncio.Protocol):
         self._state = _State.IDLE
         self.informational = None
 
+    def ask(self, head: bytes, asker: Asker) -> None:
+        """A new exchange: a GET, whose `asker` awaits nothing."""
+        self.begin("GET", upgrade=False)
+        self._asker = asker
+        self.expect(self._limits.timeout, "timeout")
+        if self._transport is not None:
+            self._transport.write(head)
+
     async def send(self, data: bytes) -> None:
         """Write, waiting while the API does not read. Raises UpstreamError."""
         if self._transport is None or self._transport.is_closing():
@@ -250,17 +296,48 @@ class Connection(asyncio.Protocol):
     async def _until(self, ready: Callable[[], bool], timeout_s: float | None, kind: str) -> None:
         if ready():
             return
+        if timeout_s is not None:
+            self.expect(timeout_s, kind)
         try:
-            async with asyncio.timeout(timeout_s):
-                while not ready():
-                    if self._error is not None:
-                        raise self._error
-                    self._waiter = asyncio.get_running_loop().create_future()
-                    await self._waiter
-        except TimeoutError as error:
-            raise UpstreamError(kind, 504, f"the API sent nothing for {timeout_s:g}s") from error
+            while not ready():
+                if self._error is not None:
+                    raise self._error
+                self._waiter = asyncio.get_running_loop().create_future()
+                await self._waiter
+        finally:
+            self._waiter = None
+            self._due = inf
+
+    def expect(self, timeout_s: float, kind: str) -> None:
+        """From now on something has to come in time; else that is the error, of this `kind`."""
+        loop = asyncio.get_running_loop()
+        self._due, self._late = loop.time() + timeout_s, (timeout_s, kind)
+        # It goes off for many answers once: one that comes in time only moves `_due`.
+        if self._alarm is not None and self._alarm.when() > self._due:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None and self._transport is not None:
+            self._alarm = loop.call_at(self._due, self._is_it_late)
+
+    def _is_it_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._alarm = None
+        if self._due == inf or self._transport is None:
+            return
+        if loop.time() < self._due:
+            self._alarm = loop.call_at(self._due, self._is_it_late)
+            return
+        timeout_s, kind = self._late
+        self._due = inf
+        error = UpstreamError(kind, 504, f"the API sent nothing for {timeout_s:g}s")
+        if self._asker is not None:
+            asker, self._asker = self._asker, None
+            asker.late(error)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
 
     def close(self) -> None:
         """Close; an answer that isn't whole is lost."""
+        self._asker = None
         if self._transport is not None:
             self._transport.close()

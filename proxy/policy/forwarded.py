@@ -46,7 +46,8 @@ def plain(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 
 
-def _counts(name: bytes) -> bool:
+def counts(name: bytes) -> bool:
+    """Whether a field of this `plain` name says for which URL a request is meant to be."""
     return name in _NAMES or (name.startswith(_PREFIX) and name not in _WHO)
 
 
@@ -57,7 +58,7 @@ def forwarded_names(fields: Fields) -> frozenset[bytes]:
 
 @lru_cache(maxsize=128)
 def _that_count(names: frozenset[bytes]) -> frozenset[bytes]:
-    return frozenset(name for name in names if _counts(plain(name)))
+    return frozenset(name for name in names if counts(plain(name)))
 
 
 def forwarded(fields: Fields, unkeyed: frozenset[bytes] = frozenset()) -> bytes:

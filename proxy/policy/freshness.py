@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from math import inf, log
+from math import exp, inf
 
 from proxy.policy.cache_control import Directives, delta_seconds
 
@@ -122,17 +122,25 @@ def _too_old(times: Times, asked: Wanted, fresh_until: float, now: float) -> boo
 def is_due(times: Times, *, took_s: float, every_s: float, now: float, chance: float) -> bool:
     """Whether this request, of many, refreshes a fresh answer so that nobody ever waits for it to be fetched.
 
-    `took_s` is how long the API took for it, `every_s` the time from one request for it to the next, `chance` even between
-    0 and 1. The longer the API takes the earlier one of them is chosen. XFetch alone would often choose nobody where the
-    API is quick: chances are scaled so that twenty come for it in time, which only what is popular can wait for.
+    `chance` is even between 0 and 1; for the others see `odds`.
+    """
+    return chance < odds(times, took_s=took_s, every_s=every_s, now=now)
+
+
+def odds(times: Times, *, took_s: float, every_s: float, now: float) -> float:
+    """The probability with which a request refreshes a fresh answer. It grows with `now`.
+
+    `took_s` is how long the API took for it, `every_s` the time from one request for it to the next. The longer the API
+    takes the earlier one of them is chosen. XFetch alone would often choose nobody where the API is quick: the odds are
+    scaled so that twenty come for it in time, which only what is popular can wait for.
     Source: Vattani, Chierichetti, Lowenstein, "Optimal probabilistic cache stampede prevention", VLDB 2015 (XFetch).
     """
     fresh_until = times.effective_fresh_until
-    life_s = fresh_until - times.generated
-    if every_s * _SURELY > life_s * _POPULAR_PART:
-        return False
-    ahead_s = -max(took_s, every_s * _SURELY) * log(chance or 1e-9)
-    return now + min(ahead_s, life_s * LATE_HALF) >= fresh_until
+    life_s, left_s = fresh_until - times.generated, fresh_until - now
+    if every_s * _SURELY > life_s * _POPULAR_PART or left_s > life_s * LATE_HALF:
+        return 0.0
+    span_s = max(took_s, every_s * _SURELY)
+    return exp(-left_s / span_s) if span_s > 0 and left_s > 0 else float(left_s <= 0)
 
 
 def may_be_due_from(times: Times) -> float:

@@ -29,6 +29,12 @@ class Handling:
     detail: str = ""
 
 
+FROM_MEMORY = Handling(outcome=Outcome.HIT_MEMORY, detail="memory")
+"""A fresh answer that memory has."""
+FROM_REDIS = Handling(outcome=Outcome.HIT_REDIS, detail="redis")
+"""A fresh answer that Redis has."""
+
+
 def cache_status(handling: Handling, *, ttl_s: int | None) -> bytes:
     """The member that we append to Cache-Status. `ttl_s` may be negative: stale by so much.
 

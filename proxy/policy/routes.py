@@ -164,12 +164,16 @@ class RouteTable:
     """All routes, in order. The first that matches method and path wins."""
 
     routes: tuple[Route, ...] = ()
+    telling: frozenset[bytes] = frozenset()
+    """The names of the headers by which any route tells requests apart, in lower case."""
     _groups: dict[str, _Group] = field(default_factory=dict)
 
     @classmethod
     def of(cls, routes: tuple[settings.Route, ...]) -> "RouteTable":
         """Raises BadPattern; a config that passed `check` holds none."""
-        table = cls(routes=tuple(prepare(route) for route in routes))
+        prepared = tuple(prepare(route) for route in routes)
+        telling = {name for route in prepared for name in (*route.vary, route.per or b"host")}
+        table = cls(routes=prepared, telling=frozenset(telling))
         for method in {method for route in routes for method in route.methods}:
             table._groups[method] = _group([r for r in table.routes if method in r.settings.methods])
         return table

@@ -12,7 +12,7 @@ from enum import StrEnum
 from sys import getsizeof
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from proxy.store.s3fifo import MAX_USES, S3FIFO
+from proxy.store.s3fifo import MAX_USES, S3FIFO, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,6 +65,10 @@ class Memory(Generic[V]):
         """What is stored; no use."""
         node = self._find(key)
         return None if node is None else node.value
+
+    def node(self, key: str) -> Node[str, V] | None:
+        """Where a value is kept, for whoever looks at it often; no use."""
+        return self._find(key)
 
     def __contains__(self, key: str) -> bool:
         """Whether it is stored; no use."""
@@ -124,9 +128,10 @@ class Memory(Generic[V]):
         node = self._find(key)
         if node is None:
             return None
+        value = node.value
         del self._cache[key]
         self._on_evict(reason)
-        return node.value
+        return value
 
     def _report(self, reason: Evicted, count: int) -> None:
         for _ in range(count):

@@ -296,8 +296,17 @@ class RedisTier:
 
     async def get_with_ttl(self, key: str) -> tuple[bytes, float] | None:
         """The value and the seconds that Redis will keep it: infinity, if it was stored without an end."""
-        name = self._name(key)
-        call = await self._call("get", name, self._get, _PTTL)
+        return self._value_with_ttl(await self._call("get", self._name(key), self._get, _PTTL))
+
+    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None]) -> None:
+        """As `get_with_ttl`, for whoever awaits nothing: it is `told`, always later than in this turn of the loop."""
+        call, waiter = self._made("get", self._name(key), self._get, _PTTL)
+        if waiter is None:
+            asyncio.get_running_loop().call_soon(told, None)
+        else:
+            waiter.add_done_callback(lambda _: told(self._value_with_ttl(call)))
+
+    def _value_with_ttl(self, call: _Call) -> tuple[bytes, float] | None:
         value = self._value(call)
         if value is None or call.replies is None:
             return None
@@ -517,9 +526,18 @@ class RedisTier:
 
     async def _call(self, op: str, key: bytes, *commands: Command, is_write: bool = False) -> _Call:
         """Makes the call and waits for it until the deadline; either way it's counted."""
+        call, waiter = self._made(op, key, *commands, is_write=is_write)
+        if waiter is not None:
+            await waiter
+        return call
+
+    def _made(
+        self, op: str, key: bytes, *commands: Command, is_write: bool = False
+    ) -> tuple[_Call, asyncio.Future[None] | None]:
+        """A call, and what is done when it has ended; None if it isn't made."""
         call = _Call(op, self._link.shard(key), key, is_write)
         if self._is_out(call.shard):
-            return call
+            return call, None
         loop = asyncio.get_running_loop()
         call.started = time.monotonic()
         waiter = loop.create_future()
@@ -527,8 +545,7 @@ class RedisTier:
         self._link.send(request)
         self._waiting.append((loop.time() + self._timeout, call, waiter, request))
         self._watch()
-        await waiter
-        return call
+        return call, waiter
 
     async def _write(self, op: str, key: bytes, *commands: Command) -> _Call:
         """As _call. While writes hang it isn't made, but for one now and then: each would cost a lane."""

@@ -48,7 +48,10 @@ _BITS = (1 << 30) - 1
 
 
 class Node(Generic[K, V]):
-    """A stored value and its place in a queue. `until` is the caller's: eviction never reads it."""
+    """A stored value and its place in a queue. `until` is the caller's: eviction never reads it.
+
+    Whoever keeps a node sees by `value` whether it is still stored: it is None then, and another one where it was replaced.
+    """
 
     __slots__ = ("in_main", "key", "next", "prev", "size", "until", "uses", "value")
 
@@ -132,7 +135,9 @@ class S3FIFO(Cache[K, V]):
         self.admit(key, value, self.getsizeof(value))
 
     def __delitem__(self, key: K) -> None:
-        self._unlink(self.nodes.pop(key))
+        node = self.nodes.pop(key)
+        self._unlink(node)
+        node.value = cast("V", None)
 
     def __contains__(self, key: object) -> bool:
         return key in self.nodes
@@ -185,7 +190,8 @@ class S3FIFO(Cache[K, V]):
             self._ghost.remember(key, len(self.nodes))
         del self.nodes[key]
         self._unlink(node)
-        return key, node.value
+        value, node.value = node.value, cast("V", None)
+        return key, value
 
     def resize(self, maxsize: int) -> int:
         """Bound the size anew. Returns how many had to go."""
@@ -198,8 +204,9 @@ class S3FIFO(Cache[K, V]):
 
     def clear(self) -> None:
         for node in self.nodes.values():
-            # Dead nodes in a ring would keep their values until the garbage collector came by.
+            # Dead nodes in a ring would keep one another until the garbage collector came by.
             del node.prev, node.next
+            node.value = cast("V", None)
         self.nodes.clear()
         self._empty()
 

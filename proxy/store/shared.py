@@ -60,6 +60,9 @@ class SharedTier(Protocol):
     async def get_with_ttl(self, key: str) -> tuple[bytes, float] | None:
         """A value and the seconds that it will be kept. Raises nothing: a failure is a miss."""
 
+    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None]) -> None:
+        """As `get_with_ttl`, for whoever awaits nothing."""
+
     async def put(self, key: str, value: bytes, ttl_s: float, *, asked: int) -> Put:
         """Store an entry, unless one that was asked for later is there. Raises nothing."""
 

@@ -21,7 +21,7 @@ from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
 
 # A popular answer is one that so many have come for: the rest are not worth a request ahead of time.
-_HOT = 10
+POPULAR = 10
 # Until the log has come as far here as elsewhere; all of them take as long as Redis may.
 _LOOKS = 20
 # So many entries are looked at before requests get their turn again: about 0.2 ms.
@@ -80,6 +80,9 @@ class Log(Protocol):
         """Whether this process may have slept through purges, so that not even its own memory is to be trusted."""
 
 
+Clock = Callable[[], float]
+
+
 class Tiers:
     """The store. Memory is asked synchronously, Redis is awaited; a Redis that fails is a miss."""
 
@@ -102,16 +105,21 @@ class Tiers:
 
     def recall(self, key: str, fields: Fields, now: float) -> Found | None:
         """What memory has for a request."""
-        copy = self._good_copy(key, now)
-        if copy is not None and copy.entry.vary:
-            copy = self._good_copy(variant_key(key, copy.entry, fields), now)
+        copy = self.copy_for(key, fields, now)
         if copy is None:
             return None
         copy.hits += 1
-        if now < copy.due_from or copy.hits < _HOT:
+        if now < copy.due_from or copy.hits < POPULAR:
             return Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
         every_s = (now - copy.since) / copy.hits
         return Found(entry=copy.entry, soft_purged=copy.standing.soft_at, every_s=every_s)
+
+    def copy_for(self, key: str, fields: Fields, now: float) -> Copy | None:
+        """The copy in memory that a request is answered from; it does not count as one that came for it."""
+        copy = self._good_copy(key, now)
+        if copy is not None and copy.entry.vary:
+            copy = self._good_copy(variant_key(key, copy.entry, fields), now)
+        return copy
 
     def own_key(self, key: str, fields: Fields) -> str:
         """The key of a request's own variant, if memory knows by what the answers under `key` vary; else nothing."""
@@ -212,17 +220,49 @@ class Tiers:
         if self._redis is None or not self._log.readable or self._log.in_doubt:
             return None
         raw = await self._redis.get_with_ttl(key)
-        if raw is None:
+        entry = None if raw is None else self._decoded(key, raw[0], now)
+        if raw is None or entry is None or not await self._has_read(entry.born):
             return None
-        data, left_s = raw
+        return None if self._log.purges.standing(entry.concerned).purged else (entry, raw[1])
+
+    def _decoded(self, key: str, data: bytes, now: float) -> Entry | None:
         try:
             entry = decode(data, key=key, max_body=self.redis_limits.max_value)
         except Damaged as error:
             self._damaged(str(error))
             return None
-        if now >= entry.keep_until or not await self._has_read(entry.born):
+        return None if now >= entry.keep_until else entry
+
+    def look(
+        self, key: str, fields: Fields, route: Route, told: Callable[[Found | None], None], clock: Clock
+    ) -> bool:
+        """Ask Redis for what a request is answered with, and await nothing. False where Redis isn't to be asked.
+
+        It is `told` of an answer, not of a signpost, if it's surely good; what is found is remembered. Where nothing is
+        told `fetch` may still find it.
+        """
+        if self._redis is None or not route.settings.redis or not self._log.readable or self._log.in_doubt:
+            return False
+        own = self.own_key(key, fields) or key
+
+        def looked(raw: tuple[bytes, float] | None) -> None:
+            now = clock()
+            entry = None if raw is None else self._decoded(own, raw[0], now)
+            told(None if raw is None or entry is None else self._looked_at(entry, route, now, raw[1]))
+
+        self._redis.look(own, looked)
+        return True
+
+    def _looked_at(self, entry: Entry, route: Route, now: float, left_s: float) -> Found | None:
+        purges = self._log.purges
+        standing = purges.standing(entry.concerned)
+        if standing.purged or entry.born > purges.last or not self._log.readable or self._log.in_doubt:
             return None
-        return None if self._log.purges.standing(entry.concerned).purged else (entry, left_s)
+        copy = self.remember(entry, route, now, redis_left_s=left_s)
+        if copy is not None and copy.entry is not entry:
+            entry = copy.entry
+            standing = purges.standing(entry.concerned)
+        return None if entry.is_signpost else Found(entry=entry, soft_purged=standing.soft_at)
 
     async def _has_read(self, born: int) -> bool:
         """Whether the log is read as far here as the replica had read it that asked for an entry.

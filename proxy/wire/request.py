@@ -109,7 +109,7 @@ def parse_head(head: bytes, limits: Limits) -> RequestHead:
     hosts = deciding.get(b"host", [])
     if len(hosts) != 1 and (hosts or not http_1_0):
         raise BadRequest(400, "a request needs one Host")
-    if hosts and not _is_host(hosts[0]):
+    if hosts and not is_host(hosts[0]):
         raise BadRequest(400, "the request's Host is no host")
     for name in _OPTIONS & deciding.keys():
         if sum(map(len, deciding[name])) > _MAX_OPTIONS:
@@ -154,7 +154,8 @@ def _request_line(line: bytes, limits: Limits) -> tuple[str, bytes, bool]:
     return method.decode("ascii"), target, version == b"1.0"
 
 
-def _is_host(host: bytes) -> bool:
+def is_host(host: bytes) -> bool:
+    """Whether it can be a Host: a name or an address, and perhaps a port."""
     found = _HOST.fullmatch(host)
     if found is None or found[1] is None:
         return found is not None and not _NO_ESCAPE.search(host)
@@ -222,7 +223,7 @@ def _origin_form(method: str, target: bytes, fields: Fields) -> tuple[bytes, Fie
     if target == b"*" and method == "OPTIONS":
         return target, fields
     found = _ABSOLUTE.fullmatch(target)
-    if found is None or not _is_host(found[1]):
+    if found is None or not is_host(found[1]):
         raise BadRequest(400, "malformed request target")
     authority, rest = found.groups()
     if not rest and method == "OPTIONS":
@@ -264,6 +265,11 @@ class HeadReader:
     def begun(self) -> bool:
         """Whether part of a head has come."""
         return bool(self._buffer)
+
+    @property
+    def at_start(self) -> bool:
+        """Whether nothing has come since the last head, not even an empty line."""
+        return not (self._buffer or self._blank)
 
     def feed(self, data: bytes, place: int = 0) -> tuple[RequestHead | None, int]:
         """The next head, if it is whole, and the place in `data` up to which it was read. Raises BadRequest."""

@@ -8,9 +8,14 @@ _NAME = b"crowdgate"
 _HOP = re.compile(rb"[ \t]crowdgate(?=[ \t,(]|\Z)")
 
 
+def own_via(*, http_1_0: bool = False) -> bytes:
+    """What we say of ourselves; by which version the message came."""
+    return (b"1.0 " if http_1_0 else b"1.1 ") + _NAME
+
+
 def with_via(fields: Fields, *, http_1_0: bool = False) -> Fields:
     """The fields and our own Via, behind those that are there."""
-    return (*fields, (b"Via", (b"1.0 " if http_1_0 else b"1.1 ") + _NAME))
+    return (*fields, (b"Via", own_via(http_1_0=http_1_0)))
 
 
 def hops(fields: Fields) -> int:

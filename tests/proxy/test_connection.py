@@ -1,7 +1,7 @@
 """The client's side on real sockets, before an answer that the test makes; whole proxies are in tests/flow/."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy import settings
-from proxy.connection import Connection, Front, Listener, listening
+from proxy.connection import ClientServer, Connection, Front, Listener, listening
 from proxy.messages import Answer, Incoming
 from proxy.policy.outcome import Handling, Outcome
 from proxy.upstream import Exchange
@@ -25,12 +25,16 @@ class Seen:
     """An observer that remembers."""
 
     inflight: int = 0
+    enabled: bool = False
     answers: list[tuple[str, int]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
 
     def answered(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
         assert seconds >= 0
         self.answers.append((incoming.path, answer.status))
+
+    def log(self, incoming: Incoming, answer: Answer, seconds: float) -> None:
+        self.answered(incoming, answer, seconds)
 
     def refused(self, kind: str) -> None:
         self.refusals.append(kind)
@@ -66,11 +70,11 @@ class Port:
 
 @asynccontextmanager
 async def port(
-    answer: Callable[[Incoming], Awaitable[Answer]] = plainly, **limits: Any
+    answer: Callable[[Incoming], Coroutine[Any, Any, Answer]] = plainly, **limits: Any
 ) -> AsyncIterator[Port]:
     seen = Seen()
-    front = Front(answer=answer, observer=seen, limits=settings.Client(**limits))
-    async with listening(front, "127.0.0.1", 0) as listener:
+    front = Front(begin=answer, observer=seen, limits=settings.Client(**limits))
+    async with listening(ClientServer(front), "127.0.0.1", 0) as listener:
         yield Port(front, seen, listener)
     assert (seen.inflight, front.connections) == (0, 0)
 
@@ -368,11 +372,11 @@ async def test_an_answer_that_began_before_the_end_was_known_still_closes_its_co
 
 
 async def test_an_address_is_told_as_it_is_written() -> None:
-    front = Front(answer=plainly, observer=Seen(), limits=settings.Client())
-    async with listening(front, "::1", 0) as listener:
+    front = Front(begin=plainly, observer=Seen(), limits=settings.Client())
+    async with listening(ClientServer(front), "::1", 0) as listener:
         assert listener.address.startswith("[::1]:")
-    async with listening(front, "127.0.0.1", 0) as listener:
+    async with listening(ClientServer(front), "127.0.0.1", 0) as listener:
         taken = int(listener.address.rpartition(":")[2])
         with pytest.raises(OSError, match="in use"):
-            async with listening(front, "127.0.0.1", taken):
+            async with listening(ClientServer(front), "127.0.0.1", taken):
                 pass

@@ -1,0 +1,501 @@
+"""The express lane: a client's connection, below aiohttp.
+
+It takes GET and HEAD of HTTP/1.1 whose head has come whole and announces no body. What memory answers is written at once;
+whatever takes longer is awaited in a task, and what the client sends meanwhile waits for its turn. Everything else goes to
+aiohttp's lane (`connection`), as it came, and all that follows it until that lane is done.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from random import random
+from time import perf_counter, time
+from typing import Any, cast
+
+from proxy import connection
+from proxy.connection import ClientServer, Front, Listener, refusal
+from proxy.handler import Begun
+from proxy.hits import Hit, Hits, Values
+from proxy.logs import Logger
+from proxy.messages import Answer, Incoming
+from proxy.metrics import BUCKETS_S
+from proxy.passing import Passage, Passages
+from proxy.shapes import Shape
+from proxy.store.s3fifo import MAX_USES
+from proxy.wire.request import BadRequest, RequestHead, parse_head
+from proxy.wire.response import Body, ResponseHead
+from proxy.writing import CLOSE, Outlet, Writing, head_of, interim
+
+log = Logger(__name__)
+
+_END = b"\r\n\r\n"
+_QUICK_S = BUCKETS_S[0]
+# Larger than this, head and body are handed to the kernel in two pieces: copying 32 KiB takes a microsecond.
+_LARGE = 32 * 1024
+# Of a client that sends on before it is answered: beyond this it is held back.
+_MAX_HELD = 64 * 1024
+# What a connection remembers of its last request. Nobody's usual head is larger.
+_MAX_REMEMBERED = 4096
+_TAKEN = (b"GET ", b"HEAD ")
+
+
+class Express(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, port: "Port") -> None:
+        self._port = port
+        self._front = port.front
+        self._hits = port.hits
+        self._transport: asyncio.Transport | None = None
+        self._outlet = Outlet(port.front)
+        self._lane: connection.Connection | None = None
+        self._free = True
+        """Whether the next bytes can be a request that is answered at once, as far as is known without asking aiohttp's lane."""
+        self._task: asyncio.Task[None] | None = None
+        self._passage: Passage | None = None
+        self._asking = b""
+        """The head of a request that waits for Redis or the API without a task."""
+        self._began = 0.0
+        self._held = b""
+        self._last = b""
+        self._hit: Hit | None = None
+        self._shape: Shape | None = None
+        self._active_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- asyncio calls these --
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transport is one in all but name.
+        transport = cast("asyncio.Transport", transport)
+        front = self._front
+        if front.connections >= front.limits.max_connections:
+            front.refused("connections")
+            transport.abort()
+            return
+        front.connections += 1
+        self._transport = self._outlet.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._port.open.add(self)
+        self._watch(front.limits.header_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is None:
+            return
+        self._front.connections -= 1
+        self._transport, self._free = None, False
+        self._port.open.discard(self)
+        self._outlet.lost()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._lane is not None:
+            self._lane.connection_lost(exc)
+        if self._passage is not None:
+            self._passage.leave()
+            self._passage = None
+        if self._task is not None:
+            # A client that leaves ends its own stream at once; shared work is a task of its own and goes on.
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        self._outlet.pause()
+        self._free = False
+        if self._lane is not None:
+            self._lane.pause_writing()
+        if self._task is None and not self._asking and (self._lane is None or self._lane.idle):
+            # Somebody has to see whether it takes anything.
+            self._task = self._port.loop.create_task(self._until_taken())
+
+    def resume_writing(self) -> None:
+        self._outlet.resume()
+        if self._lane is not None:
+            self._lane.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._free and not self._is_free():
+            self._hold(data)
+            return
+        if data == self._last:
+            hit = self._hit
+            if hit is not None and (self._answer_hit(hit, data) or self._ask_redis(hit, data)):
+                return
+        elif (
+            (shape := self._shape) is not None
+            and (found := shape.match(data)) is not None
+            and len(data) <= self._hits.max_head
+            and self._answer_alike(data, shape, found.groups())
+        ):
+            return
+        self._take(data)
+
+    # -- what is in memory --
+
+    def _answer_hit(self, hit: Hit, data: bytes) -> bool:
+        """Answer with what is ready, if it is still right."""
+        now = self._active_at = time()
+        if not self._hits.holds(hit, now):
+            return False
+        if hit.luck and (chance := random()) < hit.luck:  # noqa: S311 - a die, not a secret
+            self._refresh(data, chance)
+        hit.copy.hits += 1
+        if hit.node.uses < MAX_USES:
+            hit.node.uses += 1
+        transport = self._transport
+        if transport is None:
+            return True
+        if len(hit.body) <= _LARGE:
+            transport.write(hit.head + hit.body)
+        else:
+            transport.writelines((hit.head, hit.body))
+        seconds = time() - now
+        cell = hit.cell
+        cell.count += 1
+        if 0 <= seconds < _QUICK_S:
+            cell.histogram.counts[0] += 1
+            cell.histogram.total += seconds
+        else:
+            cell.histogram.observe(max(0.0, seconds))
+        if self._front.observer.enabled:
+            self._front.observer.log(hit.incoming, hit.answer, seconds)
+        return True
+
+    def _answer_alike(self, data: bytes, shape: Shape, values: Values) -> bool:
+        """Answer a request that looks like others, if it's as simple as it looks."""
+        hit = self._hits.find(shape, values)
+        if hit is not None:
+            self._last, self._hit = (data if len(data) <= _MAX_REMEMBERED else b""), hit
+            return self._answer_hit(hit, data) or self._ask_redis(hit, data)
+        front = self._front
+        if shape.kept is None or front.draining or front.observer.enabled:
+            return False
+        self._passage = self._port.passages.begin(self, shape, data, values)
+        if self._passage is None:
+            return False
+        self._free, self._asking, self._active_at = False, data, time()
+        return True
+
+    def _ask_redis(self, hit: Hit, data: bytes) -> bool:
+        """Have Redis asked for the answer, if that probably has it."""
+        front = self._front
+        if front.draining or front.observer.enabled or not self._hits.ask_redis(hit, self):
+            return False
+        self._free, self._asking, self._began = False, data, perf_counter()
+        front.observer.inflight += 1
+        return True
+
+    def looked(self, hit: Hit, answer: Answer | None) -> None:
+        """What Redis has."""
+        front, data = self._front, self._asking
+        front.observer.inflight -= 1
+        self._asking = b""
+        self._active_at = time()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if answer is None:
+            self._answer_anew(data)
+            return
+        body = cast("bytes", answer.body) if hit.incoming.method == "GET" else b""
+        self._transport.write(head_of(answer, b"" if self.stays else CLOSE) + body)
+        front.observer.answered(hit.incoming, answer, perf_counter() - self._began)
+        if self.stays:
+            self._go_on()
+        else:
+            self._close()
+
+    def _refresh(self, data: bytes, chance: float) -> None:
+        self._hits.chosen(_incoming(parse_head(data[:-2], self._port.limits), None), chance)
+
+    # -- everything else --
+
+    def _take(self, data: bytes) -> None:
+        """Answer the requests in `data` one after the other, as far as that can be done now."""
+        place = 0
+        while place < len(data) and self._is_free():
+            end = data.find(_END, place) + len(_END)
+            if end < len(_END):
+                break
+            head = data if end - place == len(data) else data[place:end]
+            if not self._answer(head):
+                break
+            place = end
+        if place == len(data):
+            return
+        rest = data[place:]
+        if self._is_free():
+            self._hand_over(rest)
+        else:
+            self._hold(rest)
+
+    def _answer(self, data: bytes) -> bool:
+        """Answer the request of which this is the head, or begin to; False where it is none for this lane."""
+        if (like := self._hits.alike(data)) is not None:
+            self._shape = like[0]
+            if self._answer_alike(data, *like):
+                return True
+        if not data.startswith(_TAKEN):
+            return False
+        started = perf_counter()
+        try:
+            head = parse_head(data[:-2], self._port.limits)
+        except BadRequest:
+            # aiohttp's lane refuses it, with all that belongs to that.
+            return False
+        plain = head.body is Body.NONE and not (head.http_1_0 or head.expects_continue or head.websocket)
+        if not plain or len(data) > self._port.limits.max_head:
+            return False
+        incoming = _incoming(head, self.tell)
+        self._active_at = time()
+        begun = self._begin(incoming)
+        if isinstance(begun, Answer) and isinstance(begun.body, bytes):
+            self._write(data, head, incoming, begun, started)
+        else:
+            self._begin_slowly(data, head, incoming, begun)
+        return True
+
+    def _begin_slowly(self, data: bytes, head: RequestHead, incoming: Incoming, begun: Begun) -> None:
+        self._free = False
+        self._task = self._port.loop.create_task(self._slowly(data, head, incoming, begun))
+
+    # -- what is passed on --
+
+    @property
+    def stays(self) -> bool:
+        """Whether the connection goes on after an answer."""
+        return not self._front.draining
+
+    def tell(self, head: ResponseHead) -> None:
+        """Pass a 1xx answer on."""
+        if self._transport is not None:
+            self._transport.write(interim(head))
+
+    def passed(self, reply: bytes) -> None:
+        """The API's answer, whole."""
+        self._passage = None
+        self._asking = b""
+        self._active_at = time()
+        if self._transport is None:
+            return
+        self._transport.write(reply)
+        if self._front.draining:
+            self._close()
+        else:
+            self._go_on()
+
+    def pass_slowly(self, begun: Begun | None) -> None:
+        """What was passed on is not as simple as it looked."""
+        self._passage = None
+        self._answer_anew(self._asking, begun)
+
+    def _answer_anew(self, data: bytes, begun: Begun | None = None) -> None:
+        """Answer as any other request what looked simple."""
+        self._asking = b""
+        head = parse_head(data[:-2], self._port.limits)
+        incoming = _incoming(head, self.tell)
+        self._begin_slowly(data, head, incoming, begun or self._begin(incoming))
+
+    def _begin(self, incoming: Incoming) -> Begun:
+        try:
+            return self._front.begin(incoming)
+        except Exception as error:
+            log.error("defect while answering", exc_info=error)  # noqa: TRY400 - our own logger
+            return refusal(500, "a defect of the proxy")
+
+    def _write(
+        self, data: bytes, head: RequestHead, incoming: Incoming, answer: Answer, started: float
+    ) -> None:
+        """Write an answer that is there."""
+        keeps = self._keeps(head, answer)
+        body = b"" if head.method == "HEAD" else cast("bytes", answer.body)
+        transport = cast("asyncio.Transport", self._transport)
+        transport.write(head_of(answer, b"" if keeps else CLOSE) + body)
+        self._front.observer.answered(incoming, answer, perf_counter() - started)
+        if not keeps:
+            self._close()
+        else:
+            self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
+
+    def _keeps(self, head: RequestHead, answer: Answer) -> bool:
+        return head.keep_alive and not (answer.close or self._front.draining)
+
+    async def _slowly(self, data: bytes, head: RequestHead, incoming: Incoming, begun: Begun) -> None:
+        """Answer when there is something to answer with."""
+        observer, keeps, started = self._front.observer, False, perf_counter()
+        observer.inflight += 1
+        try:
+            answer = begun if isinstance(begun, Answer) else await self._awaited(begun)
+            writing = Writing(
+                self._outlet,
+                answer,
+                head_only=head.method == "HEAD",
+                http_1_0=False,
+                keeps=lambda: self._keeps(head, answer),
+            )
+            try:
+                await writing.write()
+                keeps = self._keeps(head, answer)
+                self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
+            finally:
+                observer.answered(incoming, answer, perf_counter() - started)
+        except ConnectionResetError:
+            # The client is gone, or has to see that the answer broke off.
+            pass
+        finally:
+            observer.inflight -= 1
+            self._task = None
+            self._active_at = time()
+        if keeps:
+            self._go_on()
+        else:
+            self._close()
+
+    async def _awaited(self, begun: Coroutine[Any, Any, Answer]) -> Answer:
+        try:
+            return await begun
+        except Exception as error:
+            log.error("defect while answering", exc_info=error)  # noqa: TRY400 - our own logger
+            return refusal(500, "a defect of the proxy")
+
+    # -- whose turn it is --
+
+    def _is_free(self) -> bool:
+        """Whether the next bytes are a request's first, with nothing before it that is not answered and taken."""
+        transport = self._transport
+        self._free = (
+            self._task is None
+            and not self._asking
+            and not self._outlet.paused
+            and transport is not None
+            and not transport.is_closing()
+            and (self._lane is None or self._lane.idle)
+        )
+        # Of aiohttp's lane it has to be asked each time.
+        is_free, self._free = self._free, self._free and self._lane is None
+        return is_free
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came before its turn."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._lane is not None and not self._lane.idle:
+            self._lane.data_received(data)
+            return
+        self._held += data
+        if len(self._held) > _MAX_HELD:
+            transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Take what was held, now that there is nothing before it."""
+        if not self._is_free() or self._transport is None:
+            return
+        if len(self._held) > _MAX_HELD:
+            self._transport.resume_reading()
+        held, self._held = self._held, b""
+        if held:
+            self._take(held)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Leave a request, and what follows it, to aiohttp's lane."""
+        if self._lane is None and self._transport is not None:
+            self._lane = self._port.lanes.adopted(self._touch)
+            self._lane.connection_made(self._transport)
+        self._free = False
+        self._touch()
+        if self._lane is not None:
+            self._lane.data_received(data)
+
+    async def _until_taken(self) -> None:
+        try:
+            await self._outlet.taken()
+        except ConnectionResetError:
+            return
+        finally:
+            self._task = None
+        self._go_on()
+
+    # -- its end --
+
+    def _touch(self) -> None:
+        self._active_at = time()
+
+    def _watch(self, delay_s: float) -> None:
+        self._timer = self._port.loop.call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        """Whether it has been idle for too long."""
+        limits, now = self._front.limits, time()
+        if self._transport is None:
+            return
+        if not self._active_at:
+            self._front.refused("header_timeout")
+            self._close()
+            return
+        # The clock may have been set back.
+        idle_s = max(0.0, now - self._active_at) if self._is_free() else 0.0
+        if idle_s >= limits.idle_timeout:
+            self._close()
+        else:
+            self._watch(limits.idle_timeout - idle_s)
+
+    def _close(self) -> None:
+        self._free = False
+        if self._transport is not None:
+            self._transport.close()
+
+    def close_if_idle(self) -> None:
+        """Close, unless a request is under way: that one ends with its answer."""
+        if self._is_free():
+            self._close()
+        elif self._lane is not None:
+            self._lane.close_if_idle()
+
+    def cut_off(self) -> None:
+        """Close, whatever is under way."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._passage is not None:
+            self._passage.leave()
+            self._passage = None
+        self._close()
+
+
+def _incoming(head: RequestHead, informational: Callable[[ResponseHead], None] | None) -> Incoming:
+    return Incoming(method=head.method, target=head.target, fields=head.fields, informational=informational)
+
+
+class Port:
+    """What all connections of a port share."""
+
+    def __init__(self, front: Front, hits: Hits, passages: Passages) -> None:
+        self.front = front
+        self.hits = hits
+        self.passages = passages
+        self.lanes = ClientServer(front)
+        self.limits = self.lanes.limits
+        self.loop = asyncio.get_running_loop()
+        self.open: set[Express] = set()
+
+    def __call__(self) -> Express:
+        return Express(self)
+
+    @property
+    def connections(self) -> list[Express]:
+        """Those that are open."""
+        return list(self.open)
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Cut off what is left."""
+        for one in self.connections:
+            one.cut_off()
+        await self.lanes.shutdown(timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    front: Front, hits: Hits, passages: Passages, host: str, port: int
+) -> AsyncIterator[Listener]:
+    """Connections on an address. Raises OSError where it is taken."""
+    server = Port(front, hits, passages) if front.limits.express else ClientServer(front)
+    async with connection.listening(server, host, port) as listener:
+        yield listener
