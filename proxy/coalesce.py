@@ -14,35 +14,49 @@ T = TypeVar("T")
 
 
 class Flight(Generic[T]):
-    """Work under way and the future of its outcome."""
+    """Work under way and its outcome."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = epoch
         """Of the purge log when it started: what was purged since must not be joined by later requests."""
-        self._outcome: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._loop = loop
+        self._outcome: list[T] = []
+        """None or one."""
+        self._waiters: dict[asyncio.Future[T], None] = {}
         self.forward = ""
         """Why the API is asked, once that is known (RFC 9211 section 2.2)."""
         self.claimed = False
-        self.waiting = 0
+
+    @property
+    def waiting(self) -> int:
         """How many wait for the outcome at this moment."""
+        return len(self._waiters)
 
     def land(self, outcome: T) -> None:
         """The outcome is there; the work itself may go on (storing it, say)."""
-        if not self._outcome.done():
-            self._outcome.set_result(outcome)
+        if self._outcome:
+            return
+        self._outcome.append(outcome)
+        for waiter in tuple(self._waiters):
+            if not waiter.done():
+                waiter.set_result(outcome)
 
     @property
     def has_landed(self) -> bool:
         """Whether the outcome is there."""
-        return self._outcome.done()
+        return bool(self._outcome)
 
     async def outcome(self) -> T:
         """Wait for it. Cancelling the wait leaves the flight alone."""
-        self.waiting += 1
+        if self._outcome:
+            return self._outcome[0]
+        # One of its own for each: asyncio.shield makes as many, and more than that.
+        waiter: asyncio.Future[T] = self._loop.create_future()
+        self._waiters[waiter] = None
         try:
-            return await asyncio.shield(self._outcome)
+            return await waiter
         finally:
-            self.waiting -= 1
+            del self._waiters[waiter]
 
     def claim(self) -> bool:
         """True for the first who asks: what can't be shared is theirs."""
@@ -75,7 +89,7 @@ class Flights(Generic[T]):
         flight = self._flights.get(key)
         if flight is not None and (not flight.has_landed or (late and flight.epoch == epoch)):
             return flight, False
-        flight = self._flights[key] = Flight(epoch)
+        flight = self._flights[key] = Flight(epoch, self._tasks.loop)
         self._tasks.spawn(self._fly(key, flight, work), name=f"flight {key}")
         return flight, True
 

@@ -157,8 +157,12 @@ class Express(asyncio.Protocol):
         else:
             cell.histogram.observe(max(0.0, seconds))
         if self._front.observer.enabled:
-            self._front.observer.log(hit.incoming, hit.answer, seconds)
+            self._log(hit, seconds)
         return True
+
+    def _log(self, hit: Hit, seconds: float) -> None:
+        if hit.known is not None:
+            self._front.observer.log(hit.known.incoming, hit.answer, seconds)
 
     def _answer_alike(self, data: bytes, shape: Shape, values: Values) -> bool:
         """Answer a request that looks like others, if it's as simple as it looks."""
@@ -181,27 +185,25 @@ class Express(asyncio.Protocol):
         if front.draining or front.observer.enabled or not self._hits.ask_redis(hit, self):
             return False
         self._free, self._asking, self._began = False, data, perf_counter()
-        front.observer.inflight += 1
+        self._port.metrics.inflight += 1
         return True
 
-    def looked(self, hit: Hit, answer: Answer | None) -> None:
+    def looked(self, hit: Hit, reply: bytes | None) -> None:
         """What Redis has."""
-        front, data = self._front, self._asking
-        front.observer.inflight -= 1
+        data = self._asking
+        self._port.metrics.inflight -= 1
         self._asking = b""
         self._active_at = time()
-        if self._transport is None or self._transport.is_closing():
+        transport, shared = self._transport, hit.shared
+        if transport is None or transport.is_closing():
             return
-        if answer is None:
+        if reply is None or shared is None or self._front.draining:
             self._answer_anew(data)
             return
-        body = cast("bytes", answer.body) if hit.incoming.method == "GET" else b""
-        self._transport.write(head_of(answer, b"" if self.stays else CLOSE) + body)
-        front.observer.answered(hit.incoming, answer, perf_counter() - self._began)
-        if self.stays:
-            self._go_on()
-        else:
-            self._close()
+        transport.write(reply)
+        shared.cell.count += 1
+        shared.cell.histogram.observe(perf_counter() - self._began)
+        self._go_on()
 
     def _refresh(self, data: bytes, chance: float) -> None:
         self._hits.chosen(_incoming(parse_head(data[:-2], self._port.limits), None), chance)
@@ -471,6 +473,7 @@ class Port:
         self.front = front
         self.hits = hits
         self.passages = passages
+        self.metrics = passages.metrics
         self.lanes = ClientServer(front)
         self.limits = self.lanes.limits
         self.loop = asyncio.get_running_loop()

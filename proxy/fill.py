@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.coalesce import Flight
 from proxy.config import Config, sent_on
@@ -46,8 +47,7 @@ NOT_MODIFIED = "not modified"
 """Why a 304 is for one client only: nothing is stored yet that it could be about."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
+class Filled(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that may be shared: it is stored, or was."""
 
     found: Found
@@ -88,8 +88,7 @@ class Failed:
 Landed = Filled | Unshared | Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fill:
+class Fill(msgspec.Struct, frozen=True, kw_only=True):
     """What to fetch, and for what kind of request."""
 
     config: Config

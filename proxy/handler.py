@@ -6,13 +6,15 @@ client's who asked; whatever fails is answered from what is stored, where that i
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from math import inf
 from random import random
 from typing import Any
 
+import msgspec
 from cachetools import TTLCache
+from msgspec.structs import replace
 
 from proxy.coalesce import Flight, Flights
 from proxy.config import Config
@@ -25,14 +27,14 @@ from proxy.policy import freshness
 from proxy.policy.asked import asked, bypass_reason, conditions, request_directives, wishes
 from proxy.policy.freshness import ANYTHING, Use, Wanted, is_due
 from proxy.policy.key import Key, key_of
-from proxy.policy.outcome import FROM_MEMORY, FROM_REDIS, Handling, Outcome
+from proxy.policy.outcome import Handling, Outcome
 from proxy.policy.ranges import part_of_part
 from proxy.policy.routes import Match, Route
 from proxy.policy.storable import Asked, may_be_the_requests
 from proxy.purge_log import PurgeLog
 from proxy.replies import Replies
 from proxy.store.entry import Entry
-from proxy.store.tiers import Copy, Found, Tiers, variant_key
+from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.tasks import Tasks
 from proxy.upstream import Exchange
 from proxy.upstream_connection import UpstreamError
@@ -52,8 +54,7 @@ _MAX_MARKS = 20_000
 _MAX_HOPS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lookup:
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
     """A cacheable request with everything that was worked out about it."""
 
     incoming: Incoming
@@ -217,39 +218,6 @@ class Handler:
         if isinstance(asked_for, Lookup) and asked_for.wanted is ANYTHING:
             return asked_for
         return None
-
-    def fresh(self, lookup: Lookup, now: float) -> Copy | None:
-        """The copy in memory that answers a request at `now` without more ado."""
-        copy = self._tiers.copy_for(lookup.text, lookup.incoming.fields, now)
-        if copy is None or _not_for(lookup, copy.entry):
-            return None
-        times = copy.entry.times(copy.standing.soft_at)
-        return copy if freshness.use(times, lookup.wanted, now) is Use.FRESH else None
-
-    def shown(self, lookup: Lookup, copy: Copy, now: float) -> Answer:
-        """What is answered with a copy that is fresh at `now`."""
-        found = Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
-        return self.replies(now).stored(lookup.incoming, found, FROM_MEMORY, route=lookup.route.name)
-
-    def look(self, lookup: Lookup, told: Callable[[Answer | None], None]) -> bool:
-        """Ask Redis for the answer, and await nothing; `told` gets it if it is fresh. False where that can't be done.
-
-        Where there is none the request is to be answered as any other.
-        """
-
-        def looked(found: Found | None) -> None:
-            told(None if found is None else self._from_redis(lookup, found))
-
-        route = lookup.route
-        return self._tiers.look(lookup.text, lookup.incoming.fields, route, looked, self._clock)
-
-    def _from_redis(self, lookup: Lookup, found: Found) -> Answer | None:
-        now = self._clock()
-        if _not_for(lookup, found.entry) or not _answers(found, lookup):
-            return None
-        if freshness.use(found.times, lookup.wanted, now) is not Use.FRESH:
-            return None
-        return self.replies(now).stored(lookup.incoming, found, FROM_REDIS, route=lookup.route.name)
 
     def chosen(self, incoming: Incoming, chance: float) -> None:
         """A request may be the one to have its answer refreshed ahead of time (see `freshness.is_due`)."""

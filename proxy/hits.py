@@ -9,24 +9,33 @@ from math import floor
 from time import clock_gettime, time
 from typing import Protocol, cast
 
-from proxy.handler import Handler, Lookup
+import msgspec
+
+from proxy import settings
+from proxy.handler import Handler
 from proxy.messages import Answer, Incoming
 from proxy.metrics import Cell, Metrics
-from proxy.policy.freshness import Times, odds
-from proxy.policy.outcome import Outcome
+from proxy.policy import freshness
+from proxy.policy.freshness import ANYTHING, Times, Use, odds
+from proxy.policy.outcome import FROM_MEMORY, FROM_REDIS, Handling, Outcome
 from proxy.policy.relevant import is_relevant
+from proxy.policy.routes import Route
 from proxy.purge_log import CLOCK, PurgeLog
 from proxy.shapes import Names, Often, Shape
-from proxy.store.memory import Memory
-from proxy.store.s3fifo import Node
-from proxy.store.tiers import POPULAR, Copy
+from proxy.store.entry import beginning
+from proxy.store.s3fifo import MAX_USES, S3FIFO, Node
+from proxy.store.tiers import POPULAR, Copy, Found, Raw, Tiers, variant_key
 from proxy.wire.request import Limits
 from proxy.writing import head_of
 
 # Names that answers vary by, beside those of the routes. An API has a handful.
 _MAX_VARYING = 32
-# What a hit takes beside its head and the values that count (measured by tests/bench/memory.py).
-_HIT_BYTES = 1200
+# What a hit takes beside its head and its target (measured by tests/bench/memory.py).
+_HIT_BYTES = 930
+# What it takes to know an answer of Redis, its head included.
+_SHARED_BYTES = 700
+# The values of Host, Accept-Encoding and so on: hits share them.
+_MAX_FIELDS = 2000
 _END = b"\r\n"
 
 _STORED = frozenset({Outcome.HIT_MEMORY, Outcome.HIT_REDIS})
@@ -38,47 +47,33 @@ Values = tuple[bytes, ...]
 class Waiting(Protocol):
     """Whoever waits for Redis."""
 
-    def looked(self, hit: "Hit", answer: Answer | None) -> None:
-        """This is the answer; None: it's not as simple as that."""
+    def looked(self, hit: "Hit", reply: bytes | None) -> None:
+        """This is the answer, whole; None: it's not as simple as that."""
 
 
-_NOWHERE: Node[str, Copy] = Node("", cast("Copy", None), 0, 0.0)
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """A request, as far as it takes to answer its like from what is stored."""
+
+    incoming: Incoming
+    """Without the values that don't count."""
+    text: str
+    """Its key."""
+    route: Route
+    personal: bool
+    """Whether only what the API says may be shared is for it."""
 
 
-class Hit:
-    """What a request is answered with, and how long that holds."""
+class Told:
+    """The head of an answer, which is right for some time."""
 
-    __slots__ = (
-        "answer",
-        "body",
-        "cell",
-        "copy",
-        "epoch",
-        "fresh_until",
-        "head",
-        "incoming",
-        "is_shared",
-        "lookup",
-        "luck",
-        "node",
-        "sign",
-        "signpost",
-        "since",
-        "times",
-        "told_at",
-        "until",
-        "waiting",
-    )
+    __slots__ = ("answer", "cell", "epoch", "fresh_until", "head", "since", "times", "told_at", "until")
     answer: Answer
     """Without its head and body."""
     cell: Cell
     times: Times
 
-    def __init__(self, lookup: Lookup) -> None:
-        self.lookup: Lookup | None = lookup
-        """Of the request without the values that don't count; None when this is not to be used any more."""
-        self.incoming = lookup.incoming
-        self.head = self.body = b""
+    def __init__(self) -> None:
+        self.head = b""
         self.since = self.until = 0.0
         """Between these (Unix seconds) the head is right."""
         self.told_at = 0
@@ -86,6 +81,43 @@ class Hit:
         self.fresh_until = 0.0
         """Until then nothing else does, if nothing happens."""
         self.epoch = -1
+
+
+class Shared(Told):
+    """An answer that Redis has and memory has not: all but its body."""
+
+    __slots__ = ("begins", "key")
+
+    def __init__(self, key: str, begins: bytes) -> None:
+        super().__init__()
+        self.key = key
+        self.begins = begins
+
+
+_NOWHERE: Node[str, Copy] = Node("", cast("Copy", None), 0, 0.0)
+
+
+class Hit(Told):
+    """What a request is answered with, and how long that holds."""
+
+    __slots__ = (
+        "body",
+        "copy",
+        "is_shared",
+        "known",
+        "luck",
+        "node",
+        "shared",
+        "sign",
+        "signpost",
+        "waiting",
+    )
+
+    def __init__(self, known: Known) -> None:
+        super().__init__()
+        self.known: Known | None = known
+        """None when this is not to be used any more."""
+        self.body = b""
         self.copy = cast("Copy", None)
         self.node = _NOWHERE
         self.signpost = cast("Copy", None)
@@ -93,37 +125,46 @@ class Hit:
         self.sign = _NOWHERE
         self.is_shared = False
         """Whether it came from Redis the last time that memory had nothing."""
+        self.shared: Shared | None = None
         self.waiting: list[Waiting] | None = None
         """For whom Redis is being asked."""
         self.luck = 0.0
         """The odds that a request is the one to have the answer refreshed ahead of time; a little too high."""
 
+    def end(self) -> None:
+        """Not to be used any more, though a connection may still have it."""
+        self.known, self.shared, self.until, self.head, self.body = None, None, 0.0, b"", b""
+
+
+class _Table(S3FIFO[tuple[Shape, Values], Hit]):
+    """Of all hits those that are asked for."""
+
+    def popitem(self) -> tuple[tuple[Shape, Values], Hit]:
+        key, hit = super().popitem()
+        hit.end()
+        return key, hit
+
 
 class Hits:
-    """All that is known of such requests, within a bound on bytes (`max_bytes`, which may be changed at any time)."""
+    """All that is known of such requests, within a bound on bytes."""
 
     def __init__(
-        self,
-        handler: Handler,
-        purge_log: PurgeLog,
-        memory: Memory[Copy],
-        metrics: Metrics,
-        limits: Limits,
+        self, handler: Handler, tiers: Tiers, purge_log: PurgeLog, metrics: Metrics, limits: Limits
     ) -> None:
         self._handler = handler
+        self._tiers = tiers
         self.log = purge_log
         self.purges = purge_log.purges
-        self._memory = memory
         self._metrics = metrics
         # No line and no field of what is shorter can be too long.
         self.max_head = min(limits.max_line, limits.max_field, limits.max_head)
-        self.max_bytes = 16 * 1024 * 1024
-        self._young: dict[tuple[Shape, Values], Hit] = {}
-        self._old: dict[tuple[Shape, Values], Hit] = {}
-        """What nobody has asked for since room was last made."""
-        self._young_bytes = 0
+        self._table = _Table(settings.Memory().ready_size)
         self._shapes = Often(self._shape)
+        self._telling: frozenset[bytes] = frozenset()
+        """By which headers, beside those that always count, requests are told apart: by routes, and by answers."""
         self._varying: frozenset[bytes] = frozenset()
+        self._fields: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        self._answers: dict[tuple[str, int, Handling], Answer] = {}
         self.closed = False
         """Whether nothing is recognised any more."""
 
@@ -142,11 +183,12 @@ class Hits:
 
     def find(self, shape: Shape, values: Values) -> Hit | None:
         """What is known of such a request."""
-        key = (shape, values)
-        hit = self._young.get(key)
-        if hit is None and (hit := self._old.pop(key, None)) is not None:
-            self._keep(key, hit)
-        return hit
+        node = self._table.nodes.get((shape, values))
+        if node is None:
+            return None
+        if node.uses < MAX_USES:
+            node.uses += 1
+        return node.value
 
     def holds(self, hit: Hit, now: float) -> bool:
         """Whether a hit's head and body are the answer at `now`. If not, they may be after this; if so, it returns True."""
@@ -170,83 +212,145 @@ class Hits:
         )
 
     def _renew(self, hit: Hit, now: float) -> bool:
-        lookup = hit.lookup
-        if lookup is None:
+        known = hit.known
+        if known is None:
             return False
         if hit.since <= now < hit.fresh_until and self._is_current(hit):
             # As it was, but for the second.
-            self._tell_time(hit, now)
+            self._tell_time(hit, FROM_MEMORY, now)
+            self._chance(hit, hit.copy, now)
             return True
-        copy = self._handler.fresh(lookup, now)
+        copy = self._fresh(known, now)
         if copy is None or not self._known_to_vary(copy):
             return False
         if copy is not hit.copy or not hit.since <= now < hit.until:
-            self._render(hit, lookup, copy, now)
-        sign = self._memory.node(lookup.text)
-        node = self._memory.node(copy.entry.key)
+            self._render(hit, known, copy, now)
+        memory = self._tiers.memory
+        sign, node = memory.node(known.text), memory.node(copy.entry.key)
         if sign is None or node is None:
             return False
         hit.copy, hit.node, hit.signpost, hit.sign = copy, node, sign.value, sign
         hit.epoch = self.purges.epoch
         return True
 
+    def _fresh(self, known: Known, now: float) -> Copy | None:
+        """The copy in memory that answers a request without more ado."""
+        copy = self._tiers.copy_for(known.text, known.incoming.fields, now)
+        if copy is None or (known.personal and not copy.entry.explicit):
+            return None
+        times = copy.entry.times(copy.standing.soft_at)
+        return copy if freshness.use(times, ANYTHING, now) is Use.FRESH else None
+
     def _known_to_vary(self, copy: Copy) -> bool:
         """Whether all that the answer varies by are values that count."""
         return all(self._counts(name.encode("latin-1")) for name in copy.entry.vary)
 
-    def _render(self, hit: Hit, lookup: Lookup, copy: Copy, now: float) -> None:
-        answer = self._handler.shown(lookup, copy, now)
-        assert isinstance(answer.body, bytes)  # noqa: S101 - nothing that is stored is a stream
-        hit.head, hit.body = head_of(answer), answer.body if lookup.incoming.method == "GET" else b""
-        hit.cell = self._metrics.cell(
-            answer.route, lookup.incoming.method, answer.status, answer.handling.outcome
-        )
-        answer.head = answer.body = b""
-        hit.answer = answer
-        hit.times = copy.entry.times(copy.standing.soft_at)
-        hit.fresh_until = min(copy.until, hit.times.effective_fresh_until)
-        hit.told_at = len(hit.head) - len(_END) - len(self._handler.replies(now).of_memory(hit.times))
-        self._hold_until(hit, copy, now)
+    def _render(self, hit: Hit, known: Known, copy: Copy, now: float) -> None:
+        found = Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
+        body = self._tell(hit, known, found, FROM_MEMORY, now)
+        hit.body = body if known.incoming.method == "GET" else b""
+        hit.fresh_until = min(hit.fresh_until, copy.until)
+        _hold_until(hit, now)
+        self._chance(hit, copy, now)
 
-    def _tell_time(self, hit: Hit, now: float) -> None:
-        told = self._handler.replies(now).of_memory(hit.times)
-        hit.head = b"%b%b%b" % (hit.head[: hit.told_at], told, _END)
-        self._hold_until(hit, hit.copy, now)
+    def _tell(self, told: Told, known: Known, found: Found, handling: Handling, now: float) -> bytes:
+        """Have the head of an answer ready. Returns its body."""
+        replies, route = self._handler.replies(now), known.route.name
+        answer = replies.stored(known.incoming, found, handling, route=route)
+        body = cast("bytes", answer.body)
+        told.head = head_of(answer)
+        told.cell = self._metrics.cell(route, known.incoming.method, answer.status, handling.outcome)
+        told.times = found.times
+        told.fresh_until = told.times.effective_fresh_until
+        told.told_at = len(told.head) - len(_END) - len(replies.of_store(told.times, handling))
+        told.epoch = self.purges.epoch
+        answer.head = answer.body = b""
+        # Those of a route are all alike.
+        told.answer = self._answers.setdefault((route, answer.status, handling), answer)
+        _hold_until(told, now)
+        return body
+
+    def _tell_time(self, told: Told, handling: Handling, now: float) -> None:
+        """Have the head say how old the answer is now."""
+        said = self._handler.replies(now).of_store(told.times, handling)
+        told.head = b"%b%b%b" % (told.head[: told.told_at], said, _END)
+        _hold_until(told, now)
 
     @staticmethod
-    def _hold_until(hit: Hit, copy: Copy, now: float) -> None:
-        """Until the next second, as Age and ttl count them."""
-        generated, fresh_until = hit.times.generated, hit.times.effective_fresh_until
-        next_age = generated + floor(max(now - generated, 0.0)) + 1
-        hit.since = now
-        hit.until = min(hit.fresh_until, next_age, fresh_until - floor(fresh_until - now))
+    def _chance(hit: Hit, copy: Copy, now: float) -> None:
         hit.luck = 0.0
         if hit.until > copy.due_from and copy.hits >= POPULAR:
             every_s = (now - copy.since) / copy.hits
             hit.luck = odds(hit.times, took_s=copy.entry.took_s, every_s=every_s, now=hit.until)
 
+    # -- from Redis --
+
     def ask_redis(self, hit: Hit, client: Waiting) -> bool:
         """Ask Redis for a hit that memory has no more, if that has it as far as is known. The `client` is told."""
-        lookup = hit.lookup
-        if lookup is None or not hit.is_shared:
+        known = hit.known
+        if known is None or not hit.is_shared:
             return False
         if hit.waiting is not None:
             hit.waiting.append(client)
             return True
-        signpost = self._memory.peek(lookup.text)
+        signpost = self._tiers.memory.peek(known.text)
         if signpost is not None and not self._known_to_vary(signpost):
             return False
         hit.waiting = [client]
-        if not self._handler.look(lookup, lambda answer: self._looked(hit, answer)):
+        fields = known.incoming.fields
+        if not self._tiers.look(
+            known.text, fields, known.route, lambda key, raw: self._looked(hit, key, raw)
+        ):
             hit.waiting = None
             return False
         return True
 
-    def _looked(self, hit: Hit, answer: Answer | None) -> None:
+    def _looked(self, hit: Hit, key: str, raw: Raw | None) -> None:
         waiting, hit.waiting = hit.waiting or [], None
-        hit.is_shared = answer is not None
+        known, reply = hit.known, None
+        if known is not None and raw is not None:
+            now = time()
+            reply = self._as_before(hit.shared, key, raw, now) or self._anew(hit, known, key, raw, now)
+        hit.is_shared = reply is not None
         for client in waiting:
-            client.looked(hit, answer)
+            client.looked(hit, reply)
+
+    def _as_before(self, shared: Shared | None, key: str, raw: Raw, now: float) -> bytes | None:
+        """The answer, if it is the one that Redis had the last time."""
+        if shared is None or shared.key != key or not shared.since <= now < shared.fresh_until:
+            return None
+        log = self.log
+        trusted = log.readable and clock_gettime(CLOCK) < log.trusted_until
+        if shared.epoch != self.purges.epoch or not trusted:
+            return None
+        body = self._tiers.body_of(raw, shared.begins)
+        if body is None:
+            return None
+        if now >= shared.until:
+            self._tell_time(shared, FROM_REDIS, now)
+        return shared.head + body
+
+    def _anew(self, hit: Hit, known: Known, key: str, raw: Raw, now: float) -> bytes | None:
+        found = self._tiers.found_in(key, raw, known.route)
+        if found is None or not self._is_for(known, found, now):
+            return None
+        shared = hit.shared = Shared(key, beginning(raw[0]))
+        body = self._tell(shared, known, found, FROM_REDIS, now)
+        if known.incoming.method == "HEAD":
+            body = b""
+        if body is not found.entry.body or known.route.settings.memory:
+            # It's not all of it, or memory has it from now on.
+            shared.fresh_until = 0.0
+        return shared.head + body
+
+    @staticmethod
+    def _is_for(known: Known, found: Found, now: float) -> bool:
+        entry = found.entry
+        if known.personal and not entry.explicit:
+            return False
+        if entry.vary and entry.key != variant_key(known.text, entry, known.incoming.fields):
+            return False
+        return freshness.use(found.times, ANYTHING, now) is Use.FRESH
 
     def chosen(self, incoming: Incoming, chance: float) -> None:
         """A request that is answered so may be the one to have its answer refreshed (see `Handler.chosen`)."""
@@ -266,54 +370,74 @@ class Hits:
         found = None if shape is None or len(data) > self.max_head else shape.match(data)
         if shape is None or found is None or outcome not in _STORED:
             return shape
-        key, is_shared = (shape, found.groups()), outcome is Outcome.HIT_REDIS
-        if (known := self.find(*key)) is not None:
-            known.is_shared = known.is_shared or is_shared
+        values, is_shared = found.groups(), outcome is Outcome.HIT_REDIS
+        if (hit := self.find(shape, values)) is not None:
+            hit.is_shared = hit.is_shared or is_shared
             return shape
+        known = self._known(shape, incoming)
+        if known is None:
+            return shape
+        counted = [
+            field[1] for field, counts in zip(known.incoming.fields, shape.counts, strict=True) if counts
+        ]
+        if values == (known.incoming.target, *counted):
+            # The same, of which there is only one in memory.
+            values = (known.incoming.target, *counted)
+        hit, now = Hit(known), time()
+        hit.is_shared = is_shared
+        if is_shared or self._renew(hit, now):
+            size = _HIT_BYTES + len(hit.head) + len(values[0]) + is_shared * _SHARED_BYTES
+            if size <= self._table.maxsize:
+                self._table.admit((shape, values), hit, size)
+        else:
+            self._learn_to_vary(known, now)
+        return shape
+
+    def _known(self, shape: Shape, incoming: Incoming) -> Known | None:
         fields = tuple(
-            field if self._counts(field[0]) else blank
-            for field, blank in zip(incoming.fields, shape.blank, strict=True)
+            self._one(field) if counts else blank
+            for field, counts, blank in zip(incoming.fields, shape.counts, shape.blank, strict=True)
         )
         slim = Incoming(method=incoming.method, target=incoming.target, fields=fields)
         lookup = self._handler.known(slim)
         if lookup is None:
-            return shape
-        hit, now = Hit(lookup), time()
-        hit.is_shared = is_shared
-        if is_shared or self._renew(hit, now):
-            self._keep(key, hit)
-        else:
-            self._learn_to_vary(lookup, now)
-        return shape
+            return None
+        # Another one: the path, which the first was asked for, stays with it.
+        slim = Incoming(method=incoming.method, target=incoming.target, fields=fields)
+        kept = self._tiers.memory.node(lookup.text)
+        text = lookup.text if kept is None else kept.key
+        return Known(incoming=slim, text=text, route=lookup.route, personal=lookup.asked.personal)
+
+    def _one(self, field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+        """The same field for all who send it."""
+        if len(self._fields) >= _MAX_FIELDS:
+            self._fields.clear()
+        return self._fields.setdefault(field, field)
 
     def _counts(self, name: bytes) -> bool:
-        return is_relevant(name, self._handler.config.routes.telling | self._varying)
+        return is_relevant(name, self._telling)
 
-    def _learn_to_vary(self, lookup: Lookup, now: float) -> None:
+    def _learn_to_vary(self, known: Known, now: float) -> None:
         """From now on the values count by which this answer varies."""
-        copy = self._handler.fresh(lookup, now)
+        copy = self._fresh(known, now)
         names = () if copy is None else tuple(name.encode("latin-1") for name in copy.entry.vary)
         varying = self._varying.union(names)
         if varying != self._varying and len(varying) <= _MAX_VARYING:
             self.forget()
             self._varying = varying
-
-    # -- room --
-
-    def _keep(self, key: tuple[Shape, Values], hit: Hit) -> None:
-        self._young[key] = hit
-        self._young_bytes += _HIT_BYTES + len(hit.head) + sum(map(len, key[1]))
-        if 2 * self._young_bytes > self.max_bytes:
-            _end(self._old)
-            self._old, self._young, self._young_bytes = self._young, self._old, 0
+            self._telling |= varying
 
     def forget(self) -> None:
         """Recognise nothing until it was learned anew: the config has changed."""
-        _end(self._young)
-        _end(self._old)
-        self._young_bytes = 0
+        config = self._handler.config
+        for node in self._table.nodes.values():
+            node.value.end()
+        self._table.clear()
+        self._table.resize(config.settings.memory.ready_size)
         self._shapes.forget()
-        self._varying = frozenset()
+        self._fields.clear()
+        self._answers.clear()
+        self._varying, self._telling = frozenset(), config.routes.telling
 
     def close(self) -> None:
         """Recognise nothing any more: connections are to be told to end."""
@@ -321,8 +445,9 @@ class Hits:
         self.forget()
 
 
-def _end(hits: dict[tuple[Shape, Values], Hit]) -> None:
-    for hit in hits.values():
-        # A connection may still have it.
-        hit.lookup, hit.until, hit.head, hit.body = None, 0.0, b"", b""
-    hits.clear()
+def _hold_until(told: Told, now: float) -> None:
+    """Until the next second, as Age and ttl count them."""
+    generated, fresh_until = told.times.generated, told.times.effective_fresh_until
+    next_age = generated + floor(max(now - generated, 0.0)) + 1
+    told.since = now
+    told.until = min(told.fresh_until, next_age, fresh_until - floor(fresh_until - now))

@@ -1,9 +1,9 @@
 """What a lane hands to the handler, and what it gets back to write."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import orjson
 
 from proxy.policy.asked import ordinary
@@ -13,8 +13,7 @@ from proxy.wire.fields import Fields
 from proxy.wire.response import ResponseHead
 
 
-@dataclass(frozen=True, kw_only=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A client's request, its bytes as they were sent."""
 
     method: str
@@ -39,8 +38,7 @@ class Incoming:
         return ordinary(self.fields)
 
 
-@dataclass(slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, kw_only=True):
     """What the client gets."""
 
     status: int

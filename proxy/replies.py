@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from proxy.messages import Answer, Incoming, problem
 from proxy.policy import validators
 from proxy.policy.cache_control import format_http_date
 from proxy.policy.freshness import Times
-from proxy.policy.outcome import FROM_MEMORY, Handling, Outcome, cache_status
+from proxy.policy.outcome import FROM_MEMORY, FROM_REDIS, Handling, cache_status
 from proxy.policy.ranges import Part, Whole, content_range, part_of, part_of_part, said_part
 from proxy.store.tiers import Found
 from proxy.upstream import Exchange
@@ -14,14 +16,16 @@ from proxy.upstream_connection import UpstreamError
 from proxy.wire.fields import Fields, block, end_to_end, first, from_block, members, names_of, values, without
 from proxy.wire.response import Body
 
-# Said a hundred thousand times a second, for which it is made ready.
-_OF_MEMORY = b"Age: %%d\r\nCache-Status: %b\r\n" % cache_status(FROM_MEMORY, ttl_s=0).replace(
-    b"ttl=0", b"ttl=%d"
-)
+
+def _of(handling: Handling) -> bytes:
+    """What is said of a fresh answer, for its age and ttl to be put in: a hundred thousand times a second."""
+    return b"Age: %%d\r\nCache-Status: %b\r\n" % cache_status(handling, ttl_s=0).replace(b"ttl=0", b"ttl=%d")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replies:
+_OF_MEMORY, _OF_REDIS = _of(FROM_MEMORY), _of(FROM_REDIS)
+
+
+class Replies(msgspec.Struct, frozen=True, kw_only=True):
     """Makes answers at an instant (`now`, Unix seconds). `transparent` leaves Cache-Status out."""
 
     transparent: bool
@@ -40,11 +44,11 @@ class Replies:
 
         `own` is the head that the API has just sent for this very client, where it says more than what was stored.
         """
-        entry = found.entry
-        if handling.outcome is Outcome.HIT_MEMORY:
-            extra = self.of_memory(found.times)
+        entry, times = found.entry, found.times
+        if handling is FROM_MEMORY or handling is FROM_REDIS:
+            extra = self.of_store(times, handling)
         else:
-            extra = self.said(handling, ttl_s=int(found.times.effective_fresh_until - self.now))
+            extra = self.said(handling, ttl_s=int(times.effective_fresh_until - self.now))
             age = max(0, int(self.now - entry.generated))
             # RFC 9111 section 5.1: Age says that the API was not asked. What it has just said has none.
             if not own and (age or not handling.forward):
@@ -67,12 +71,13 @@ class Replies:
             route=route,
         )
 
-    def of_memory(self, times: Times) -> bytes:
-        """What is added to the head of a fresh answer from memory: all of it that changes as time goes by."""
+    def of_store(self, times: Times, handling: Handling) -> bytes:
+        """What is added to the head of a fresh answer (FROM_MEMORY, FROM_REDIS): all of it that changes with time."""
         age = max(0, int(self.now - times.generated))
         if self.transparent:
             return b"Age: %d\r\n" % age
-        return _OF_MEMORY % (age, int(times.effective_fresh_until - self.now))
+        said = _OF_MEMORY if handling is FROM_MEMORY else _OF_REDIS
+        return said % (age, int(times.effective_fresh_until - self.now))
 
     def live(self, exchange: Exchange, handling: Handling, *, route: str) -> Answer:
         """The API's answer, its body yet to come."""

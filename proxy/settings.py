@@ -162,6 +162,13 @@ class Memory(Group, frozen=True, kw_only=True):
             "64: languages times encodings; whoever invents header values gets no further.",
         ),
     ] = 64
+    ready_size: Annotated[
+        Bytes,
+        Meta(
+            description="For what the express lane knows of requests that memory or Redis answers, beside `max_size`. "
+            "16MiB: some 10,000 different requests, at 1.3 KiB each. The rest is answered as well, in thrice the time."
+        ),
+    ] = 16 * 1024 * 1024
     preload_size: Annotated[
         Bytes,
         Meta(

@@ -66,12 +66,14 @@ class Often(Generic[T]):
 class Shape:
     """Requests that look alike."""
 
-    __slots__ = ("blank", "host_at", "kept", "match")
+    __slots__ = ("blank", "counts", "host_at", "kept", "match")
 
     def __init__(self, method: bytes, names: Names, counts: Callable[[bytes], bool]) -> None:
         self.match = request_like(method, names, counts).fullmatch
         self.blank: Fields = tuple((name, b"") for name in names)
         """The fields, without their values."""
+        self.counts = tuple(map(counts, names))
+        """Whose values count."""
         lower = [name.lower() for name in names if counts(name)]
         # Behind the target.
         self.host_at = lower.index(b"host") + 1 if b"host" in lower else 0

@@ -16,13 +16,21 @@ class Tasks:
     def __init__(self) -> None:
         # The loop itself keeps only weak references to its tasks.
         self._running: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The one in which all of them run. To ask asyncio for it is a system call with Python 3.11 (getpid)."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def __len__(self) -> int:
         return len(self._running)
 
     def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Starts the work. An exception that it ends with is logged once, whether or not anybody awaits the task."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
+        task = self.loop.create_task(work, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -9,9 +9,10 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+
+import msgspec
 
 from proxy import settings
 from proxy.policy.balance import Address, order
@@ -29,8 +30,7 @@ class ClientBodyError(Exception):
     """The client did not send the body it announced, or not in time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """A request to the API, in bytes exactly as they are to be sent."""
 
     method: str
@@ -164,7 +164,7 @@ class _Pool:
         self.address = address
         self.limits = limits
         self._idle: list[tuple[Connection, float]] = []
-        """Each with the loop's time at which its last answer ended, oldest first."""
+        """Each with the (monotonic) time at which its last answer ended, oldest first."""
         self._expiry: asyncio.TimerHandle | None = None
         self._in_use = 0
         most = limits.max_connections
@@ -270,18 +270,20 @@ class _Pool:
             connection.close()
             return
         connection.rest()
-        loop = asyncio.get_running_loop()
-        self._idle.append((connection, loop.time()))
+        self._idle.append((connection, monotonic()))
         if self._expiry is None:
-            self._expiry = loop.call_later(self.limits.keepalive, self._expire)
+            self._expiry = asyncio.get_running_loop().call_later(self.limits.keepalive, self._expire)
 
     def _expire(self) -> None:
         """Close what has been idle for too long."""
-        loop, kept_s = asyncio.get_running_loop(), self.limits.keepalive
-        while self._idle and self._idle[0][1] + kept_s <= loop.time():
+        now, kept_s = monotonic(), self.limits.keepalive
+        while self._idle and self._idle[0][1] + kept_s <= now:
             self._idle.pop(0)[0].close()
         # One timer for all: a connection that is used a thousand times a second would need as many.
-        self._expiry = loop.call_at(self._idle[0][1] + kept_s, self._expire) if self._idle else None
+        self._expiry = None
+        if self._idle:
+            left_s = self._idle[0][1] + kept_s - now
+            self._expiry = asyncio.get_running_loop().call_later(left_s, self._expire)
 
     def close(self) -> None:
         """Close what is idle."""

@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, limits: settings.Upstream) -> None:
         self._limits = limits
+        self._loop = asyncio.get_running_loop()
         self._state = _State.IDLE
         self._method = "GET"
         self._upgrade = False
@@ -302,7 +303,7 @@ class Connection(asyncio.Protocol):
             while not ready():
                 if self._error is not None:
                     raise self._error
-                self._waiter = asyncio.get_running_loop().create_future()
+                self._waiter = self._loop.create_future()
                 await self._waiter
         finally:
             self._waiter = None
@@ -310,7 +311,7 @@ class Connection(asyncio.Protocol):
 
     def expect(self, timeout_s: float, kind: str) -> None:
         """From now on something has to come in time; else that is the error, of this `kind`."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._due, self._late = loop.time() + timeout_s, (timeout_s, kind)
         # It goes off for many answers once: one that comes in time only moves `_due`.
         if self._alarm is not None and self._alarm.when() > self._due:
@@ -320,7 +321,7 @@ class Connection(asyncio.Protocol):
             self._alarm = loop.call_at(self._due, self._is_it_late)
 
     def _is_it_late(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._alarm = None
         if self._due == inf or self._transport is None:
             return

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 from math import exp, inf
 
+import msgspec
+
 from proxy.policy.cache_control import Directives, delta_seconds
 
 # Replicas' clocks differ by less, or something is wrong with one of them.
@@ -67,8 +69,7 @@ def _seconds(said: Directives, name: str) -> float:
     return float(delta_seconds(said.get(name)) or 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Times:
+class Times(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry's instants and windows; see `storable.Lifetime`. `soft_purged` is when it was purged softly, or 0."""
 
     generated: float

@@ -1,7 +1,8 @@
 """Under which key an answer is stored: everything that may change the answer and that we let through."""
 
-from dataclasses import dataclass
 from hashlib import blake2b
+
+import msgspec
 
 from proxy.policy.forwarded import forwarded
 from proxy.policy.routes import Route, url_of
@@ -11,8 +12,7 @@ ANY_HOST = b"*"
 """Stands for Host in the key of a resource that is warmed for all hosts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(msgspec.Struct, frozen=True, kw_only=True):
     """What a request asks for, before the answer's Vary is known."""
 
     route: Route

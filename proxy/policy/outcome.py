@@ -1,7 +1,8 @@
 """How a request was answered: one value that feeds the metric's label, the access log and Cache-Status."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Outcome(Enum):
@@ -17,8 +18,7 @@ class Outcome(Enum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handling:
+class Handling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What Cache-Status says beside the outcome (RFC 9211)."""
 
     outcome: Outcome

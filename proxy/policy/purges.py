@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+import msgspec
+
 from proxy.policy.storable import MAX_KEEP_S
 
 
@@ -158,8 +160,7 @@ def _seconds(text: bytes) -> float:
     return float(text) if _SECONDS.fullmatch(text) else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Concerned:
+class Concerned(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What of an entry a purge can name."""
 
     born: int

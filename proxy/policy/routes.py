@@ -96,8 +96,7 @@ class Route:
     """Whether its GETs are cached at all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(msgspec.Struct, frozen=True, kw_only=True):
     """The route of one request and the values of its params."""
 
     route: Route

@@ -6,6 +6,8 @@ Freshness is worked out once, here, when the answer comes; it is kept as instant
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
+import msgspec
+
 from proxy import settings
 from proxy.policy.cache_control import (
     Directives,
@@ -41,8 +43,7 @@ _GONE = frozenset({404, 410, 451})
 MAX_KEEP_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What of the request decides whether its answer may be shared."""
 
     authorization: bool

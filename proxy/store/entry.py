@@ -205,6 +205,22 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
     return msgspec.structs.replace(entry, url=url, tags=tags, body=body)
 
 
+def beginning(data: bytes) -> bytes:
+    """What tells an entry from all others that are not damaged: when it was asked for, its size and its checksum."""
+    return data[:_HEAD_AT]
+
+
+def body_of(data: bytes, *, begins: bytes, max_body: int) -> bytes | None:
+    """The body in `data`, if that is an entry that begins as one that was decoded; else None. Raises Damaged."""
+    if data[:_HEAD_AT] != begins:
+        return None
+    _, flags, head_size, _ = _PREFIX.unpack_from(data)
+    payload = memoryview(data)[_HEAD_AT:]
+    if crc32(payload, crc32(data[: _PREFIX.size])) != int.from_bytes(data[_PREFIX.size : _HEAD_AT]):
+        raise Damaged("checksum")
+    return _body(payload[head_size:], flags, max_body)
+
+
 def head_end(data: bytes) -> int:
     """How many bytes an entry has before its body. Raises Damaged, also for entries of another version."""
     if len(data) < _HEAD_AT:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import hiredis
+import msgspec
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
@@ -69,8 +70,7 @@ def prepared(*args: bytes | str | int, answers: Answers = bytes) -> Command:
     return Command(args, answers, b"".join(frame))
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct):
     """Commands about one key, and who wants to know."""
 
     key: bytes
@@ -167,6 +167,7 @@ class _Lane(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", connection._writer.transport)  # type: ignore[union-attr]  # noqa: SLF001
         self._transport.set_protocol(self)
         self._timeout = connection.socket_timeout or 1.0
+        self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._replies = Replies(lanes.limits)
         self._sent: deque[Request] = deque()
@@ -196,7 +197,7 @@ class _Lane(asyncio.Protocol):
             request.sent_at = now
             self._sent.append(request)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._look)
+            self._timer = self._loop.call_later(self._timeout, self._look)
         self._transport.write(b"".join([packed for _, packed in batch]))
 
     def retire(self) -> None:
@@ -272,7 +273,7 @@ class _Lane(asyncio.Protocol):
         self._timer = None
         if not self._sent or self._is_over:
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         left = self._sent[0].sent_at + self._timeout - loop.time()
         if left > 0:
             self._timer = loop.call_later(left, self._look)
@@ -303,6 +304,7 @@ class Lanes:
         self.limits = limits
         self.ended = ended or _end
         self._new_connection = connection
+        self._running_in: asyncio.AbstractEventLoop | None = None
         self._max_requests = max_requests
         self._spawn = spawn
         self._waiting: deque[tuple[Request, bytes]] = deque()
@@ -323,7 +325,14 @@ class Lanes:
         self._waiting.append((request, request.packed()))
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            self._loop.call_soon(self._dispatch)
+
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        # Asked for once: with Python 3.11 that is a system call.
+        if self._running_in is None:
+            self._running_in = asyncio.get_running_loop()
+        return self._running_in
 
     def renew(self) -> None:
         """Others take the place of these connections, which may be dead, or lead where the master was."""
@@ -384,7 +393,7 @@ class Lanes:
         self._is_due = False
         if not self._waiting:
             return
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         loads = [lane.load for lane in self._lanes]
         under_way = sum(loads)
         requests = min(self._max_requests, under_way + len(self._waiting))

@@ -23,6 +23,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -192,8 +193,7 @@ class RedisObserver(Protocol):
     def up(self, is_up: bool) -> None: ...  # noqa: FBT001 - a gauge's value
 
 
-@dataclass(slots=True)
-class _Call:
+class _Call(msgspec.Struct):
     """One call: what it asked of which shard, and how it ended. Neither replies nor failure: it wasn't made."""
 
     op: str
@@ -298,13 +298,25 @@ class RedisTier:
         """The value and the seconds that Redis will keep it: infinity, if it was stored without an end."""
         return self._value_with_ttl(await self._call("get", self._name(key), self._get, _PTTL))
 
-    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None]) -> None:
-        """As `get_with_ttl`, for whoever awaits nothing: it is `told`, always later than in this turn of the loop."""
-        call, waiter = self._made("get", self._name(key), self._get, _PTTL)
+    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None], *, with_ttl: bool) -> None:
+        """As `get_with_ttl`, for whoever awaits nothing: it is `told`, always later than in this turn of the loop.
+
+        Without `with_ttl` the seconds are 0, and Redis has half the work.
+        """
+        commands = (self._get, _PTTL) if with_ttl else (self._get,)
+        call, waiter = self._made("get", self._name(key), *commands)
+
+        def ended(_waiter: object) -> None:
+            if with_ttl:
+                told(self._value_with_ttl(call))
+            else:
+                value = self._value(call)
+                told(None if value is None else (value, 0.0))
+
         if waiter is None:
-            asyncio.get_running_loop().call_soon(told, None)
+            self._tasks.loop.call_soon(told, None)
         else:
-            waiter.add_done_callback(lambda _: told(self._value_with_ttl(call)))
+            waiter.add_done_callback(ended)
 
     def _value_with_ttl(self, call: _Call) -> tuple[bytes, float] | None:
         value = self._value(call)
@@ -538,7 +550,7 @@ class RedisTier:
         call = _Call(op, self._link.shard(key), key, is_write)
         if self._is_out(call.shard):
             return call, None
-        loop = asyncio.get_running_loop()
+        loop = self._tasks.loop
         call.started = time.monotonic()
         waiter = loop.create_future()
         request = Request(key, commands, partial(self._ended, call, waiter))
@@ -572,7 +584,7 @@ class RedisTier:
 
     def _watch(self) -> None:
         if self._timer is None and self._waiting:
-            loop = asyncio.get_running_loop()
+            loop = self._tasks.loop
             # Two turns of the loop after the time: where it stood still, answers that have arrived go first, and uvloop
             # reads after the first turn.
             due = self._waiting[0][0]
@@ -599,7 +611,7 @@ class RedisTier:
 
     def _expire(self, due: float) -> None:
         self._timer = None
-        now, waiting = asyncio.get_running_loop().time(), self._waiting
+        now, waiting = self._tasks.loop.time(), self._waiting
         is_late = self._is_late(due)
         while waiting and (waiting[0][2].done() or waiting[0][0] <= now):
             _, call, waiter, request = waiting.popleft()
@@ -672,7 +684,7 @@ class RedisTier:
     @property
     def _was_late(self) -> bool:
         """Whether our own event loop was, a moment ago."""
-        return asyncio.get_running_loop().time() - self._late_at < _LATELY * self._timeout
+        return self._tasks.loop.time() - self._late_at < _LATELY * self._timeout
 
     def _blame(self, call: _Call, failure: _Failure, *, is_certain: bool) -> None:
         shard = self._shard(call.shard)
@@ -747,7 +759,7 @@ class RedisTier:
 
     def _mind_the_loop(self) -> None:
         """Where no call is waited for, nothing else would tell that our event loop is late."""
-        loop = asyncio.get_running_loop()
+        loop = self._tasks.loop
         due = loop.time() + self._timeout / 2
         loop.call_at(due, self._is_late, due)
 
@@ -755,7 +767,7 @@ class RedisTier:
         """Whether our event loop is, by a timer that was due then; it's remembered."""
         is_late = time.monotonic() - due > _LATE * self._timeout
         if is_late:
-            self._late_at = asyncio.get_running_loop().time()
+            self._late_at = self._tasks.loop.time()
         return is_late
 
     async def _probe(self, name: str, failures: list[_Failure | None], *, patient: bool) -> None:

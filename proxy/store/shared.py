@@ -60,8 +60,8 @@ class SharedTier(Protocol):
     async def get_with_ttl(self, key: str) -> tuple[bytes, float] | None:
         """A value and the seconds that it will be kept. Raises nothing: a failure is a miss."""
 
-    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None]) -> None:
-        """As `get_with_ttl`, for whoever awaits nothing."""
+    def look(self, key: str, told: Callable[[tuple[bytes, float] | None], None], *, with_ttl: bool) -> None:
+        """As `get_with_ttl`, for whoever awaits nothing. Without `with_ttl` the seconds mean nothing."""
 
     async def put(self, key: str, value: bytes, ttl_s: float, *, asked: int) -> Put:
         """Store an entry, unless one that was asked for later is there. Raises nothing."""

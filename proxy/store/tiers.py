@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from heapq import heappush, heappushpop
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import Protocol
 
 import msgspec
@@ -15,7 +14,7 @@ from proxy.policy.freshness import MAX_SKEW_S, Times, may_be_due_from
 from proxy.policy.key import variant
 from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
-from proxy.store.entry import Damaged, Entry, concerned_in, decode, encode
+from proxy.store.entry import Damaged, Entry, body_of, concerned_in, decode, encode
 from proxy.store.memory import Memory
 from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
@@ -51,8 +50,7 @@ class Copy:
         """Of a signpost: whether one had to go for the latest."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
     """A stored answer that no purge has taken away."""
 
     entry: Entry
@@ -80,7 +78,8 @@ class Log(Protocol):
         """Whether this process may have slept through purges, so that not even its own memory is to be trusted."""
 
 
-Clock = Callable[[], float]
+Raw = tuple[bytes, float]
+"""A value from Redis, and the seconds that it will be kept there."""
 
 
 class Tiers:
@@ -233,36 +232,43 @@ class Tiers:
             return None
         return None if now >= entry.keep_until else entry
 
-    def look(
-        self, key: str, fields: Fields, route: Route, told: Callable[[Found | None], None], clock: Clock
-    ) -> bool:
+    def look(self, key: str, fields: Fields, route: Route, told: Callable[[str, Raw | None], None]) -> bool:
         """Ask Redis for what a request is answered with, and await nothing. False where Redis isn't to be asked.
 
-        It is `told` of an answer, not of a signpost, if it's surely good; what is found is remembered. Where nothing is
-        told `fetch` may still find it.
+        `told` gets the key that was asked for, and what Redis has under it: for `found_in`.
         """
         if self._redis is None or not route.settings.redis or not self._log.readable or self._log.in_doubt:
             return False
         own = self.own_key(key, fields) or key
-
-        def looked(raw: tuple[bytes, float] | None) -> None:
-            now = clock()
-            entry = None if raw is None else self._decoded(own, raw[0], now)
-            told(None if raw is None or entry is None else self._looked_at(entry, route, now, raw[1]))
-
-        self._redis.look(own, looked)
+        # What is not kept in memory need not be told for how long.
+        self._redis.look(own, lambda raw: told(own, raw), with_ttl=route.settings.memory)
         return True
 
-    def _looked_at(self, entry: Entry, route: Route, now: float, left_s: float) -> Found | None:
-        purges = self._log.purges
-        standing = purges.standing(entry.concerned)
-        if standing.purged or entry.born > purges.last or not self._log.readable or self._log.in_doubt:
+    def found_in(self, key: str, raw: Raw, route: Route) -> Found | None:
+        """An answer, not a signpost, that Redis has under a key, if it's surely good. It is remembered.
+
+        Where there is none `fetch` may still find it.
+        """
+        now, purges = time(), self._log.purges
+        entry = self._decoded(key, raw[0], now)
+        if entry is None or entry.born > purges.last or not self._log.readable or self._log.in_doubt:
             return None
-        copy = self.remember(entry, route, now, redis_left_s=left_s)
-        if copy is not None and copy.entry is not entry:
+        if purges.standing(entry.concerned).purged:
+            return None
+        copy = self.remember(entry, route, now, redis_left_s=raw[1])
+        if copy is not None:
             entry = copy.entry
-            standing = purges.standing(entry.concerned)
-        return None if entry.is_signpost else Found(entry=entry, soft_purged=standing.soft_at)
+        if entry.is_signpost:
+            return None
+        return Found(entry=entry, soft_purged=purges.standing(entry.concerned).soft_at)
+
+    def body_of(self, raw: Raw, begins: bytes) -> bytes | None:
+        """The body that Redis has of an entry that is known but for that; None if it is another entry, or damaged."""
+        try:
+            return body_of(raw[0], begins=begins, max_body=self.redis_limits.max_value)
+        except Damaged as error:
+            self._damaged(str(error))
+            return None
 
     async def _has_read(self, born: int) -> bool:
         """Whether the log is read as far here as the replica had read it that asked for an entry.

@@ -8,6 +8,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from proxy.wire.fields import TOKEN, Fields, from_lines, keeps_alive, members, values, without
 from proxy.wire.response import DIGITS, Body
 
@@ -31,8 +33,7 @@ class Limits:
     """All of it, with the empty line at its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     """Request line and fields."""
 
     method: str

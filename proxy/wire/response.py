@@ -4,8 +4,9 @@ An answer that two readers could understand differently is refused whole: it wou
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from proxy.wire.fields import TOKEN, Fields, combined, from_lines, keeps_alive, members, values
 
@@ -26,8 +27,7 @@ class Body(Enum):
     CLOSE = "close"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseHead:
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
     """Status line and fields of an answer."""
 
     version: bytes

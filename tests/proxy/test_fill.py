@@ -1,10 +1,10 @@
 """What is stored of an answer; how it is fetched is tested through the handler and in tests/flow/."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from proxy import settings
 from proxy.config import Config

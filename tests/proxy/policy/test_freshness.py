@@ -1,10 +1,10 @@
 import random
-from dataclasses import replace
 from math import inf
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.policy.freshness import (
     ANYTHING,

@@ -1,8 +1,7 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.policy.cache_control import MAX_DELTA_S, directives, format_http_date
 from proxy.policy.storable import (
