@@ -56,6 +56,8 @@ _WARM_WAIT_S = 10.0
 _LOG_WAIT_S = 15.0
 _CATCH_UP_S = 2.0
 _YOUNG = 10_000
+# Python's own 5 ms would be most of what a request takes at all.
+_SWITCH_S = 0.0005
 # 20ms: what has just been received is counted as in flight by then.
 _LAST_LOOK_S = 0.02
 
@@ -348,6 +350,8 @@ async def running(proxy: Proxy) -> AsyncIterator[Proxy]:
         # Young objects are looked at after so many new ones: with Python's own 700 that takes a fifteenth of the time of
         # a busy process, which makes hardly any that die no other way.
         gc.set_threshold(_YOUNG, 20, 50)
+        # Threads (a config being read, figures for a person) let go of the interpreter after so long when requests come.
+        sys.setswitchinterval(_SWITCH_S)
         yield proxy
         await proxy.drain(server.stop_listening)
 

@@ -4,17 +4,16 @@ The scaler and the tuner read what is written here, which is why both sides stan
 integer; the text for Prometheus is made only when it is asked for.
 """
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.exposition import Family, Histogram, Labels, Sample, Value, pieces, samples
 from proxy.policy.outcome import Outcome
+
+__all__ = ["Histogram", "Sample"]
 
 REQUESTS = "crowdgate_requests_total"
 REQUEST_SECONDS = "crowdgate_request_seconds"
@@ -54,27 +53,6 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-@dataclass(slots=True)
-class Histogram:
-    """Observations by bucket; the last bucket is everything above."""
-
-    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
-    total: float = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self.total += seconds
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as Prometheus wants them: each counts all that is at most its bound."""
-        bounds = [*map(str, BUCKETS_S), "+Inf"]
-        running, buckets = 0, []
-        for bound, count in zip(bounds, self.counts, strict=True):
-            running += count
-            buckets.append((bound, float(running)))
-        return buckets
-
-
 class Cell:
     """Requests of one kind: so many, and a share of the histogram that its kind is part of."""
 
@@ -91,15 +69,15 @@ class Metrics:
     def __init__(self, version: str) -> None:
         self._version = version
         self._requests: dict[tuple[str, str, int, Outcome], Cell] = {}
-        self._request_seconds: dict[tuple[str, ...], Histogram] = {}
-        self._upstream: Counter[tuple[str, ...]] = Counter()
-        self._upstream_seconds: dict[tuple[str, ...], Histogram] = {}
-        self._redis_seconds: dict[tuple[str, ...], Histogram] = {}
-        self._counted: dict[str, Counter[tuple[str, ...]]] = {
+        self._request_seconds: dict[Labels, Histogram] = {}
+        self._upstream: Counter[Labels] = Counter()
+        self._upstream_seconds: dict[Labels, Histogram] = {}
+        self._redis_seconds: dict[Labels, Histogram] = {}
+        self._counted: dict[str, Counter[Labels]] = {
             name: Counter()
             for name in (REDIS_ERRORS, DAMAGED, EVICTIONS, PURGES, BAD_REQUESTS, LEASES, EARLY)
         }
-        self._warm: Counter[tuple[str, ...]] = Counter()
+        self._warm: Counter[Labels] = Counter()
         self._gauges: dict[str, Callable[[], float]] = {}
         self.inflight = 0
         self.upstream_inflight = 0
@@ -111,8 +89,6 @@ class Metrics:
         self.lost_lines = 0
         self.preloaded = 0
         self.reloaded_at = 0.0
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
 
     def gauge(self, name: str, read: Callable[[], float]) -> None:
         """A value that is read when the metrics are."""
@@ -165,35 +141,49 @@ class Metrics:
             totals[outcome.value] += cell.count
         return dict(totals)
 
-    def render(self) -> bytes:
-        """The text for Prometheus. May run in a thread of its own."""
-        return generate_latest(self._registry)
+    def pieces(self) -> Iterator[str]:
+        """The text for Prometheus, piece by piece, each made in microseconds."""
+        return pieces(self.families())
 
-    def collect(self) -> Iterator[Metric]:
-        """Every family, for the registry."""
-        requests = {
-            (route, method, str(status), outcome.value): cell.count
-            for (route, method, status, outcome), cell in list(self._requests.items())
-            if cell.count
-        }
-        yield _counter(REQUESTS, "Requests answered.", ("route", "method", "code", "cache"), requests)
+    def render(self) -> bytes:
+        """All of it."""
+        return "".join(self.pieces()).encode()
+
+    def samples(self) -> list[Sample]:
+        """All of it, as values."""
+        return list(samples(self.families()))
+
+    def families(self) -> Iterator[Family]:
+        """Every family of series."""
+        yield Family(
+            name=REQUESTS,
+            kind="counter",
+            text="Requests answered.",
+            labels=("route", "method", "code", "cache"),
+            values=self._counts,
+        )
         yield _histograms(
             REQUEST_SECONDS,
             "From a request's head to its answer's end.",
             ("route", "cache"),
             self._request_seconds,
         )
-        yield _counter(UPSTREAM_REQUESTS, "Requests to the API.", ("route", "code"), self._upstream)
+        yield _counter(UPSTREAM_REQUESTS, "Requests to the API.", ("route", "code"), self._upstream.items)
         yield _histograms(
             UPSTREAM_SECONDS, "To the head of the API's answer.", ("route",), self._upstream_seconds
         )
         yield _histograms(REDIS_SECONDS, "Redis commands.", ("op",), self._redis_seconds)
-        yield _counter(WARM, "Fetches of warm resources.", ("name", "result"), self._warm)
+        yield _counter(WARM, "Fetches of warm resources.", ("name", "result"), self._warm.items)
         for name, (text, label) in _COUNTED.items():
-            yield _counter(name, text, (label,), self._counted[name])
+            yield _counter(name, text, (label,), self._counted[name].items)
         yield from self._single_values()
 
-    def _single_values(self) -> Iterator[Metric]:
+    def _counts(self) -> Iterable[tuple[Labels, Value]]:
+        for (route, method, status, outcome), cell in list(self._requests.items()):
+            if cell.count:
+                yield (route, method, str(status), outcome.value), cell.count
+
+    def _single_values(self) -> Iterator[Family]:
         values: dict[str, float] = {
             INFLIGHT: self.inflight,
             UPSTREAM_INFLIGHT: self.upstream_inflight,
@@ -205,17 +195,22 @@ class Metrics:
         for name, read in self._gauges.items():
             values[name] = read()
         for name, value in values.items():
-            yield GaugeMetricFamily(name, _GAUGES[name], value=value)
+            yield _single(name, "gauge", _GAUGES[name], value)
         for name, (text, count) in {
             RELOAD_FAILURES: ("Config files that could not be loaded.", self.reload_failures),
             PURGE_LOSSES: ("Times that the purge log had a gap, and all was dropped.", self.purge_losses),
             SWEPT: ("Purged entries that this replica took out of Redis.", self.swept),
             LOST_LINES: ("Access log lines that standard error did not take at once.", self.lost_lines),
         }.items():
-            yield CounterMetricFamily(name, text, value=count)
-        build = GaugeMetricFamily(BUILD, "The running version.", labels=("version",))
-        build.add_metric((self._version,), 1)
-        yield build
+            yield _single(name, "counter", text, count)
+        version = ((self._version,), 1.0)
+        yield Family(
+            name=BUILD,
+            kind="gauge",
+            text="The running version.",
+            labels=("version",),
+            values=lambda: [version],
+        )
 
 
 _COUNTED = {
@@ -244,41 +239,28 @@ _GAUGES = {
 }
 
 
-def _histogram(family: dict[tuple[str, ...], Histogram], labels: tuple[str, ...]) -> Histogram:
+def _histogram(family: dict[Labels, Histogram], labels: Labels) -> Histogram:
     found = family.get(labels)
     if found is None:
-        found = family[labels] = Histogram()
+        found = family[labels] = Histogram(BUCKETS_S)
     return found
 
 
 def _counter(
-    name: str,
-    text: str,
-    labels: tuple[str, ...],
-    counts: Mapping[Any, int],
-) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, count in list(counts.items()):
-        family.add_metric(values, count)
-    return family
+    name: str, text: str, labels: tuple[str, ...], items: Callable[[], Iterable[tuple[Labels, Value]]]
+) -> Family:
+    # As it is at this moment: it may grow while it is written.
+    return Family(name=name, kind="counter", text=text, labels=labels, values=lambda: list(items()))
 
 
-def _histograms(
-    name: str, text: str, labels: tuple[str, ...], histograms: dict[tuple[str, ...], Histogram]
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    for values, histogram in list(histograms.items()):
-        family.add_metric(values, buckets=histogram.cumulative(), sum_value=histogram.total)
-    return family
+def _histograms(name: str, text: str, labels: tuple[str, ...], histograms: dict[Labels, Histogram]) -> Family:
+    return Family(
+        name=name, kind="histogram", text=text, labels=labels, values=lambda: list(histograms.items())
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One line of what a proxy exposes."""
-
-    name: str
-    labels: dict[str, str]
-    value: float
+def _single(name: str, kind: Literal["counter", "gauge"], text: str, value: float) -> Family:
+    return Family(name=name, kind=kind, text=text, values=lambda: [((), value)])
 
 
 def read(text: str) -> list[Sample]:

@@ -17,12 +17,9 @@ _END = "<!-- end -->\n"
 def table() -> str:
     """One line per metric: name, kind, labels, meaning."""
     lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    families = sorted(Metrics("").collect(), key=lambda family: family.name)
-    for family in families:
-        suffix = "_total" if family.type == "counter" else ""
-        # prometheus_client keeps a family's label names to itself until it has samples.
-        labels = ", ".join(f"`{name}`" for name in getattr(family, "_labelnames", ()))
-        lines.append(f"| `{family.name}{suffix}` | {family.type} | {labels} | {family.documentation} |")
+    for family in sorted(Metrics("").families(), key=lambda family: family.name):
+        labels = ", ".join(f"`{name}`" for name in family.labels)
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.text} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,10 +1,8 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import metrics as m
-from proxy.metrics import BUCKETS_S, Histogram, Metrics, Sample, read, total
+from proxy.metrics import Metrics, Sample, read, total
 from proxy.policy.outcome import Outcome
 
 
@@ -178,38 +176,6 @@ def test_any_label_comes_back_as_it_was(metrics: Metrics, label: str) -> None:
 
 
 # -- histograms --
-
-
-@pytest.mark.parametrize(
-    ("seconds", "first"),
-    [
-        pytest.param(0.0, 0, id="nothing"),
-        pytest.param(BUCKETS_S[0], 0, id="a bound belongs to its bucket"),
-        pytest.param(BUCKETS_S[0] + 1e-9, 1, id="more does not"),
-        pytest.param(BUCKETS_S[-1], len(BUCKETS_S) - 1, id="the last bound"),
-        pytest.param(99.0, len(BUCKETS_S), id="beyond all of them"),
-    ],
-)
-def test_an_observation_is_in_every_bucket_from_its_own_on(seconds: float, first: int) -> None:
-    histogram = Histogram()
-    histogram.observe(seconds)
-
-    assert [0.0] * first + [1.0] * (len(BUCKETS_S) + 1 - first) == [n for _, n in histogram.cumulative()]
-
-
-@given(st.lists(st.floats(0, 20), max_size=30))
-def test_buckets_are_cumulative_and_the_last_counts_all(observations: list[float]) -> None:
-    histogram = Histogram()
-    for seconds in observations:
-        histogram.observe(seconds)
-    buckets = histogram.cumulative()
-
-    expected = [
-        float(sum(seconds <= bound for seconds in observations)) for bound in (*BUCKETS_S, float("inf"))
-    ]
-    assert [*map(str, BUCKETS_S), "+Inf"] == [bound for bound, _ in buckets]
-    assert expected == [count for _, count in buckets]
-    assert sum(observations) == pytest.approx(histogram.total)
 
 
 def test_a_histogram_is_exposed_with_its_sum_and_count(metrics: Metrics) -> None:
