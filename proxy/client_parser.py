@@ -42,9 +42,14 @@ class RequestParser:
         return self._heads.begun and not self._refused
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing of a request has come that is not handed on."""
+        return not (self._refused or self._held or self._body is not None or self._heads.begun)
+
+    @property
     def at_start(self) -> bool:
-        """Whether what comes next begins a request."""
-        return not (self._refused or self._held or self._body is not None) and self._heads.at_start
+        """Whether what comes next begins a request: not even an empty line has come."""
+        return self.at_rest and self._heads.at_start
 
     def feed_data(self, data: bytes) -> tuple[list[Message], bool, bytes]:
         """The requests that begin in `data`; whether the last asks for a WebSocket, and what came after that one."""

@@ -209,9 +209,14 @@ class Connection(RequestHandler):
     @property
     def idle(self) -> bool:
         """Whether what comes next is the first of a request, and nothing before it is left to be done."""
+        return self.at_rest and self._requests.at_start
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way here. An empty line may have come."""
         waiter = self._waiter
         waits = waiter is not None and not waiter.done()
-        return waits and not self._messages and self._requests.at_start and not self._upgraded
+        return waits and not self._messages and self._requests.at_rest and not self._upgraded
 
     def _process_keepalive(self) -> None:
         if self.told is None:
@@ -220,7 +225,12 @@ class Connection(RequestHandler):
             self._keepalive_handle = None
 
     def _watch_head(self) -> None:
-        self._slow_head = self._loop.call_later(self._front.limits.header_timeout, self._head_too_slow)
+        self.watch_head(self._front.limits.header_timeout)
+
+    def watch_head(self, left_s: float) -> None:
+        """So long may a request's head take to be here."""
+        self._unwatch_head()
+        self._slow_head = self._loop.call_later(max(0.0, left_s), self._head_too_slow)
 
     def _unwatch_head(self) -> None:
         if self._slow_head is not None:
@@ -404,6 +414,8 @@ class Reply:
             else:
                 await self._writing.write()
         finally:
+            # It keeps us, and we it: an answer would stay in memory until the garbage collector came by.
+            self._writing.let_go()
             if self._request.connection.told is not None:
                 self._request.connection.told()
             if self._incoming is not None:

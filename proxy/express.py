@@ -54,6 +54,8 @@ class Express(asyncio.Protocol):
         """Whether the next bytes can be a request that is answered at once, as far as is known without asking aiohttp's lane."""
         self._task: asyncio.Task[None] | None = None
         self._passage: Passage | None = None
+        self._passed: Passage | None = None
+        """One that is not simple, until its task has begun."""
         self._asking = b""
         """The head of a request that waits for Redis or the API without a task."""
         self._began = 0.0
@@ -61,6 +63,7 @@ class Express(asyncio.Protocol):
         self._last = b""
         self._hit: Hit | None = None
         self._shape: Shape | None = None
+        self._made_at = 0.0
         self._active_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -78,7 +81,8 @@ class Express(asyncio.Protocol):
         self._transport = self._outlet.transport = transport
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._port.open.add(self)
-        self._watch(front.limits.header_timeout)
+        self._made_at = self._port.loop.time()
+        self._watch(min(front.limits.header_timeout, front.limits.idle_timeout))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None:
@@ -91,9 +95,7 @@ class Express(asyncio.Protocol):
             self._timer.cancel()
         if self._lane is not None:
             self._lane.connection_lost(exc)
-        if self._passage is not None:
-            self._passage.leave()
-            self._passage = None
+        self._leave()
         if self._task is not None:
             # A client that leaves ends its own stream at once; shared work is a task of its own and goes on.
             self._task.cancel()
@@ -141,6 +143,8 @@ class Express(asyncio.Protocol):
         hit.copy.hits += 1
         if hit.node.uses < MAX_USES:
             hit.node.uses += 1
+        if hit.sign.uses < MAX_USES:
+            hit.sign.uses += 1
         transport = self._transport
         if transport is None:
             return True
@@ -257,7 +261,12 @@ class Express(asyncio.Protocol):
 
     def _begin_slowly(self, data: bytes, head: RequestHead, incoming: Incoming, begun: Begun) -> None:
         self._free = False
-        self._task = self._port.loop.create_task(self._slowly(data, head, incoming, begun))
+        task = self._task = self._port.loop.create_task(self._slowly(data, head, incoming, begun))
+        if not isinstance(begun, Answer):
+            # One that is cancelled before it has begun awaits nothing.
+            task.add_done_callback(lambda _: begun.close())
+        if self._transport is None or self._transport.is_closing():
+            task.cancel()
 
     # -- what is passed on --
 
@@ -286,14 +295,14 @@ class Express(asyncio.Protocol):
 
     def pass_slowly(self, begun: Begun | None) -> None:
         """What was passed on is not as simple as it looked."""
-        self._passage = None
-        self._answer_anew(self._asking, begun)
+        self._passed, self._passage = self._passage, None
+        self._answer_anew(self._asking, begun, again=begun is None)
 
-    def _answer_anew(self, data: bytes, begun: Begun | None = None) -> None:
-        """Answer as any other request what looked simple."""
+    def _answer_anew(self, data: bytes, begun: Begun | None = None, *, again: bool = False) -> None:
+        """Answer as any other request what looked simple. `again`: it was sent over a connection that the API closed."""
         self._asking = b""
         head = parse_head(data[:-2], self._port.limits)
-        incoming = _incoming(head, self.tell)
+        incoming = _incoming(head, self.tell, again=again)
         self._begin_slowly(data, head, incoming, begun or self._begin(incoming))
 
     def _begin(self, incoming: Incoming) -> Begun:
@@ -323,6 +332,8 @@ class Express(asyncio.Protocol):
     async def _slowly(self, data: bytes, head: RequestHead, incoming: Incoming, begun: Begun) -> None:
         """Answer when there is something to answer with."""
         observer, keeps, started = self._front.observer, False, perf_counter()
+        # What was passed on is the coroutine's from here on.
+        self._passed = None
         observer.inflight += 1
         try:
             answer = begun if isinstance(begun, Answer) else await self._awaited(begun)
@@ -336,12 +347,15 @@ class Express(asyncio.Protocol):
             try:
                 await writing.write()
                 keeps = self._keeps(head, answer)
-                self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
             finally:
                 observer.answered(incoming, answer, perf_counter() - started)
+            if keeps:
+                self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
         except ConnectionResetError:
             # The client is gone, or has to see that the answer broke off.
             pass
+        except Exception as error:
+            log.error("defect while answering", exc_info=error)  # noqa: TRY400 - our own logger
         finally:
             observer.inflight -= 1
             self._task = None
@@ -402,6 +416,8 @@ class Express(asyncio.Protocol):
         if self._lane is None and self._transport is not None:
             self._lane = self._port.lanes.adopted(self._touch)
             self._lane.connection_made(self._transport)
+            if not self._active_at:
+                self._lane.watch_head(self._left_for_a_head())
         self._free = False
         self._touch()
         if self._lane is not None:
@@ -418,6 +434,10 @@ class Express(asyncio.Protocol):
 
     # -- its end --
 
+    def _left_for_a_head(self) -> float:
+        """Seconds until the first request's head has to be here."""
+        return self._made_at + self._front.limits.header_timeout - self._port.loop.time()
+
     def _touch(self) -> None:
         self._active_at = time()
 
@@ -430,15 +450,25 @@ class Express(asyncio.Protocol):
         if self._transport is None:
             return
         if not self._active_at:
-            self._front.refused("header_timeout")
-            self._close()
+            left_s = self._left_for_a_head()
+            if left_s > 0:
+                self._watch(left_s)
+            else:
+                self._front.refused("header_timeout")
+                self._close()
             return
         # The clock may have been set back.
-        idle_s = max(0.0, now - self._active_at) if self._is_free() else 0.0
+        idle_s = max(0.0, now - self._active_at) if self._is_idle() else 0.0
         if idle_s >= limits.idle_timeout:
             self._close()
         else:
             self._watch(limits.idle_timeout - idle_s)
+
+    def _is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        if self._task is not None or self._asking or self._outlet.paused:
+            return False
+        return self._lane is None or self._lane.at_rest
 
     def _close(self) -> None:
         self._free = False
@@ -449,21 +479,35 @@ class Express(asyncio.Protocol):
         """Close, unless a request is under way: that one ends with its answer."""
         if self._is_free():
             self._close()
-        elif self._lane is not None:
+        elif self._lane is not None and self._task is None and not self._asking:
             self._lane.close_if_idle()
 
     def cut_off(self) -> None:
         """Close, whatever is under way."""
         if self._task is not None:
             self._task.cancel()
-        if self._passage is not None:
-            self._passage.leave()
-            self._passage = None
+        self._leave()
         self._close()
 
+    def _leave(self) -> None:
+        """Let go of what is being passed on."""
+        if self._passage is not None:
+            self._passage.leave()
+        if self._passed is not None:
+            self._passed.abandon()
+        self._passage = self._passed = None
 
-def _incoming(head: RequestHead, informational: Callable[[ResponseHead], None] | None) -> Incoming:
-    return Incoming(method=head.method, target=head.target, fields=head.fields, informational=informational)
+
+def _incoming(
+    head: RequestHead, informational: Callable[[ResponseHead], None] | None, *, again: bool = False
+) -> Incoming:
+    return Incoming(
+        method=head.method,
+        target=head.target,
+        fields=head.fields,
+        informational=informational,
+        again=again,
+    )
 
 
 class Port:

@@ -26,7 +26,7 @@ from proxy.store.entry import Entry, Got
 from proxy.store.tiers import Found, Tiers, variant_key
 from proxy.upstream import Exchange, Outgoing
 from proxy.upstream_connection import UpstreamError
-from proxy.wire.fields import Fields, block, end_to_end, first, members, values, without
+from proxy.wire.fields import Fields, block, end_to_end, members, values, without
 from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 
 # What an API answers while it fails; these, where stale-if-error allows it, are hidden behind what is stored (RFC 5861).
@@ -513,8 +513,6 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
         status=head.status,
         reason=head.reason,
         head=block(fields),
-        etag=first(fields, b"etag"),
-        last_modified=first(fields, b"last-modified"),
         generated=lifetime.generated,
         fresh_until=lifetime.fresh_until,
         revalidate_s=lifetime.revalidate_s,

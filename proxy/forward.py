@@ -102,4 +102,5 @@ def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
         expects_continue=incoming.expects_continue,
         upgrade=incoming.websocket,
         paced=True,
+        again=incoming.again,
     )

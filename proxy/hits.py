@@ -225,6 +225,10 @@ class Hits:
             return False
         if copy is not hit.copy or not hit.since <= now < hit.until:
             self._render(hit, known, copy, now)
+            if hit.body and hit.body is not copy.entry.body:
+                # A part of it, which would take memory of its own.
+                hit.end()
+                return False
         memory = self._tiers.memory
         sign, node = memory.node(known.text), memory.node(copy.entry.key)
         if sign is None or node is None:
@@ -373,6 +377,9 @@ class Hits:
         values, is_shared = found.groups(), outcome is Outcome.HIT_REDIS
         if (hit := self.find(shape, values)) is not None:
             hit.is_shared = hit.is_shared or is_shared
+            if hit.known is not None and not is_shared and not self._renew(hit, time()):
+                # It varies since, and by what did not count.
+                self._learn_to_vary(hit.known, time())
             return shape
         known = self._known(shape, incoming)
         if known is None:
@@ -386,7 +393,7 @@ class Hits:
         hit, now = Hit(known), time()
         hit.is_shared = is_shared
         if is_shared or self._renew(hit, now):
-            size = _HIT_BYTES + len(hit.head) + len(values[0]) + is_shared * _SHARED_BYTES
+            size = _HIT_BYTES + len(hit.head) + sum(map(len, values)) + is_shared * _SHARED_BYTES
             if size <= self._table.maxsize:
                 self._table.admit((shape, values), hit, size)
         else:

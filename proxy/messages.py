@@ -26,6 +26,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     http_1_0: bool = False
     informational: Callable[[ResponseHead], None] | None = None
     """Where the API's 1xx answers go, if anywhere."""
+    again: bool = False
+    """It was sent before, over a connection that the API closed without a word."""
 
     @cached_property
     def path(self) -> str:

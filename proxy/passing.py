@@ -170,7 +170,7 @@ _WHOLE = (1,)
 class Passage:
     """One request, from when it was passed on until it is answered, or is no longer plain."""
 
-    __slots__ = ("_client", "_passages", "_started", "_taken", "_way")
+    __slots__ = ("_client", "_ended", "_passages", "_started", "_taken", "_way")
 
     def __init__(self, passages: Passages, client: Client, way: Way, taken: AtOnce) -> None:
         self._passages = passages
@@ -178,6 +178,7 @@ class Passage:
         self._way = way
         self._taken = taken
         self._started = monotonic()
+        self._ended = False
 
     # -- the connection to the API calls these; one of those that tell how it ended, once --
 
@@ -206,18 +207,28 @@ class Passage:
     def lost(self) -> None:
         """The connection was closed before anything came: the API closes what is idle."""
         self._passages.metrics.inflight -= 1
-        self._taken.abandon()
+        self._end()
         self._client.pass_slowly(None)
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._taken.abandon()
 
     def late(self, error: UpstreamError) -> None:
         """Nothing came in time."""
         self._passages.metrics.inflight -= 1
+        self._ended = True
         self._taken.failed(self._way.name, error)
         self._client.pass_slowly(self._passages.failed(self._way, error))
 
-    # -- the client calls this --
+    # -- the client calls these --
+
+    def abandon(self) -> None:
+        """Nobody wants the answer that has begun."""
+        self._end()
 
     def leave(self) -> None:
         """Nobody wants the answer any more."""
         self._passages.metrics.inflight -= 1
-        self._taken.abandon()
+        self._end()

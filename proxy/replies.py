@@ -140,8 +140,8 @@ def _lesser(incoming: Incoming, found: Found, head: bytes, now: float) -> _Shown
     if names_of(request).isdisjoint(_ASKS_FOR_LESS):
         return None
     entry, fields = found.entry, from_block(head)
-    modified = entry.last_modified or first(fields, b"date")
-    condition = validators.evaluate(request, etag=entry.etag, last_modified=modified, now=now)
+    modified = first(fields, b"last-modified") or first(fields, b"date")
+    condition = validators.evaluate(request, etag=first(fields, b"etag"), last_modified=modified, now=now)
     if condition is validators.Condition.NOT_MODIFIED:
         return _Shown(status=304, reason=b"Not Modified", head=block(validators.for_304(fields)))
     if incoming.method == "HEAD" or b"none" in members(fields, b"accept-ranges"):

@@ -42,6 +42,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     """The body's length is not known."""
     expects_continue: bool = False
     upgrade: bool = False
+    again: bool = False
+    """It was sent before, over a connection that turned out to be closed: now it takes a new one."""
     paced: bool = False
     """A client sets the pace of its body, or of its answer's."""
 
@@ -433,7 +435,7 @@ class Upstream:
         # An idle connection may be closed by the API in the very moment in which it is used. Only what may be sent
         # twice runs that risk; the rest takes a new connection, 0.1 ms on loopback.
         repeatable = request.method in _IDEMPOTENT and request.body is None and not request.upgrade
-        connection, reused = await pool.acquire(fresh=not repeatable, paced=request.paced)
+        connection, reused = await pool.acquire(fresh=not repeatable or request.again, paced=request.paced)
         try:
             return await self._exchange(pool, connection, request, informational)
         except UpstreamError as error:

@@ -85,6 +85,10 @@ class Outlet:
         return 0 if self.transport is None else self.transport.get_write_buffer_size()
 
 
+def _no() -> bool:
+    return False
+
+
 def head_of(answer: Answer, framing: bytes = b"") -> bytes:
     """The answer's head, with the fields that are about this hop."""
     return b"HTTP/1.1 %d %b\r\n%b%b\r\n" % (answer.status, answer.reason, answer.head, framing)
@@ -123,6 +127,10 @@ class Writing:
             return
         # An answer of ours to HEAD says how long its body would be, and has none.
         await self._outlet.send(head_of(self._answer, self.framing()) + (b"" if self._head_only else body))
+
+    def let_go(self) -> None:
+        """All is written: forget who may be asked whether the connection goes on."""
+        self._keeps = _no
 
     def framing(self) -> bytes:
         """What the head says of the connection."""

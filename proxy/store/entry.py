@@ -8,6 +8,7 @@ under another key are `Damaged`: the caller counts a miss and overwrites them. N
 import struct
 from dataclasses import dataclass
 from math import isfinite
+from sys import intern
 from zlib import crc32
 
 import msgspec
@@ -17,8 +18,9 @@ from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
 from proxy.wire.fields import Fields, block, first, from_block
+from proxy.wire.response import common_reason
 
-VERSION = 3
+VERSION = 4
 # What begins as entries of this version do, and where in them it says when the API was asked: scripts read it too.
 MAGIC = b"CG%c" % VERSION
 ASKED_AT = slice(8, 24)
@@ -30,7 +32,7 @@ _ZSTD = 1
 _compressor = zstandard.ZstdCompressor(level=1, write_content_size=True)
 _decompressor = zstandard.ZstdDecompressor()
 # Objects of an entry beside its bytes: the struct, its numbers, its strings (measured by tests/bench/memory.py).
-_OVERHEAD_BYTES = 560
+_OVERHEAD_BYTES = 400
 _TAG_OVERHEAD_BYTES = 64
 
 
@@ -61,8 +63,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     reason: bytes
     head: bytes
     """End-to-end fields as lines, each with its CRLF."""
-    etag: bytes
-    last_modified: bytes
     generated: float
     fresh_until: float
     revalidate_s: float
@@ -97,6 +97,16 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
         return from_block(self.head)
 
     @property
+    def etag(self) -> bytes:
+        """As the head has it; empty if it has none."""
+        return first(self.fields, b"etag")
+
+    @property
+    def last_modified(self) -> bytes:
+        """As the head has it; empty if it has none."""
+        return first(self.fields, b"last-modified")
+
+    @property
     def concerned(self) -> Concerned:
         """What purges are matched against."""
         return Concerned(born=self.born, route=self.route, url=self.url, tags=self.tags)
@@ -123,8 +133,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             born=got.born,
             asked=got.asked,
             took_s=got.took_s,
-            etag=first(fields, b"etag"),
-            last_modified=first(fields, b"last-modified"),
             generated=lifetime.generated,
             fresh_until=lifetime.fresh_until,
             revalidate_s=lifetime.revalidate_s,
@@ -202,7 +210,9 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
         # What is compared with them would be good for ever.
         raise Damaged("times")
     body = _body(payload[head_size:], flags, max_body)
-    return msgspec.structs.replace(entry, url=url, tags=tags, body=body)
+    # Of these there is one for thousands of entries.
+    route, reason = intern(entry.route), common_reason(entry.reason)
+    return msgspec.structs.replace(entry, route=route, reason=reason, url=url, tags=tags, body=body)
 
 
 def beginning(data: bytes) -> bytes:

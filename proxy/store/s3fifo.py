@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from typing import TYPE_CHECKING, Generic, Never, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeVar, cast
 
+import msgspec
 from cachetools import Cache
 
 if TYPE_CHECKING:
@@ -47,24 +48,22 @@ _GHOST_SLOTS = 1024
 _BITS = (1 << 30) - 1
 
 
-class Node(Generic[K, V]):
+class Node(msgspec.Struct, Generic[K, V], eq=False, gc=False):
     """A stored value and its place in a queue. `until` is the caller's: eviction never reads it.
 
     Whoever keeps a node sees by `value` whether it is still stored: it is None then, and another one where it was replaced.
+    The garbage collector doesn't look at nodes: 16 bytes less for each, and nothing to walk through for a million of them.
+    Rings of them are undone by hand.
     """
 
-    __slots__ = ("in_main", "key", "next", "prev", "size", "until", "uses", "value")
-
-    prev: Node[K, V]
-    next: Node[K, V]
-
-    def __init__(self, key: K, value: V, size: int, until: float) -> None:
-        self.key = key
-        self.value = value
-        self.size = size
-        self.until = until
-        self.uses = 0
-        self.in_main = False
+    key: K
+    value: V
+    size: int
+    until: float
+    uses: int = 0
+    in_main: bool = False
+    prev: Any = None
+    next: Any = None
 
 
 class Ghost:
@@ -204,8 +203,8 @@ class S3FIFO(Cache[K, V]):
 
     def clear(self) -> None:
         for node in self.nodes.values():
-            # Dead nodes in a ring would keep one another until the garbage collector came by.
-            del node.prev, node.next
+            # Dead nodes in a ring would keep one another for ever.
+            node.prev = node.next = None
             node.value = cast("V", None)
         self.nodes.clear()
         self._empty()
@@ -251,7 +250,7 @@ class S3FIFO(Cache[K, V]):
     def _victim(self) -> Node[K, V]:
         for _ in range(_SECOND_CHANCES):
             if self._small_size > self._small_max or self._main.next is self._small:
-                node = self._small.next
+                node = cast("Node[K, V]", self._small.next)
                 if node.uses < _PROMOTED_FROM:
                     return node
                 self._unlink(node)
@@ -269,7 +268,7 @@ class S3FIFO(Cache[K, V]):
 
     def _at_hand(self) -> Node[K, V]:
         # Past main's last node is small's root.
-        return self._main.next if self._hand is self._small else self._hand
+        return cast("Node[K, V]", self._main.next if self._hand is self._small else self._hand)
 
     def _link(self, node: Node[K, V]) -> None:
         if node.in_main:
@@ -286,6 +285,8 @@ class S3FIFO(Cache[K, V]):
         leader, follower = node.prev, node.next
         leader.next = follower
         follower.prev = leader
+        # Whoever keeps a node that is gone must not keep all that ever stood beside it.
+        node.prev = node.next = None
         self._size -= node.size
         if not node.in_main:
             self._small_size -= node.size

@@ -29,25 +29,25 @@ _SWEPT_AT_ONCE = 5
 _SWEEP_S = 0.001
 
 
-class Copy:
+class Copy(msgspec.Struct, eq=False, gc=False):
     """An entry in memory. What is mutable about it is only how far it has been checked against purges."""
 
-    __slots__ = ("crowded", "due_from", "entry", "epoch", "hits", "since", "standing", "until", "variants")
+    entry: Entry
+    since: float
+    until: float
+    hits: int = 0
+    """Requests that came for it: of late, since it was last stored anew."""
+    epoch: int = -1
+    standing: Standing = GOOD
+    variants: dict[str, None] | None = None
+    """Of a signpost: the keys of its variants, oldest first."""
+    crowded: bool = False
+    """Of a signpost: whether one had to go for the latest."""
 
-    def __init__(self, entry: Entry, *, since: float, until: float) -> None:
-        self.entry = entry
-        self.since = since
-        self.until = until
-        self.hits = 0
-        """Requests that came for it: of late, since it was last stored anew."""
-        self.due_from = may_be_due_from(entry.times())
+    @property
+    def due_from(self) -> float:
         """From when on it may be refreshed ahead of time (Unix seconds)."""
-        self.epoch = -1
-        self.standing: Standing = GOOD
-        self.variants: dict[str, None] | None = None
-        """Of a signpost: the keys of its variants, oldest first."""
-        self.crowded = False
-        """Of a signpost: whether one had to go for the latest."""
+        return may_be_due_from(self.entry.times())
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +108,7 @@ class Tiers:
         if copy is None:
             return None
         copy.hits += 1
-        if now < copy.due_from or copy.hits < POPULAR:
+        if copy.hits < POPULAR or now < copy.due_from:
             return Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
         every_s = (now - copy.since) / copy.hits
         return Found(entry=copy.entry, soft_purged=copy.standing.soft_at, every_s=every_s)
@@ -417,8 +417,6 @@ def signpost(entry: Entry, base_key: str) -> Entry:
         status=0,
         reason=b"",
         head=b"",
-        etag=b"",
-        last_modified=b"",
         generated=entry.generated,
         asked=entry.asked,
         fresh_until=entry.fresh_until,

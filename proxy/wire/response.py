@@ -5,6 +5,7 @@ An answer that two readers could understand differently is refused whole: it wou
 
 import re
 from enum import Enum
+from http import HTTPStatus
 
 import msgspec
 
@@ -62,7 +63,7 @@ def parse_head(head: bytes, *, method: str) -> ResponseHead:
         fields = from_lines(_SPACED.sub(rb"\1:", lines + end))
     if fields is None:
         raise BadResponse("malformed header field")
-    version, status, reason = line[1], int(line[2]), line[3] or b""
+    version, status, reason = line[1], int(line[2]), common_reason(line[3] or b"")
     body, length = _framing(version, status, fields, method)
     options = members(fields, b"connection")
     return ResponseHead(
@@ -74,6 +75,14 @@ def parse_head(head: bytes, *, method: str) -> ResponseHead:
         length=length,
         keep_alive=body is not Body.CLOSE and keeps_alive(options, http_1_0=version == b"HTTP/1.0"),
     )
+
+
+_REASONS = {reason: reason for reason in (status.phrase.encode() for status in HTTPStatus)}
+
+
+def common_reason(reason: bytes) -> bytes:
+    """The same, of which there is only one in memory where it is a usual one."""
+    return _REASONS.get(reason, reason)
 
 
 def _framing(version: bytes, status: int, fields: Fields, method: str) -> tuple[Body, int]:

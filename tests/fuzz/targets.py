@@ -466,7 +466,6 @@ _ENTRY = an_entry(
     tags=("events", "event:1"),
     born=1,
     head=b"Content-Type: application/json\r\nX-Latin: \xe9\r\n",
-    etag=b'"a"',
     revalidate_s=1.0,
     error_s=1.0,
     keep_until=_NOW + 600,
