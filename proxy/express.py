@@ -424,13 +424,19 @@ class Express(asyncio.Protocol):
             self._lane.data_received(data)
 
     async def _until_taken(self) -> None:
+        # It's not answered before the client has taken most of it.
+        self._port.metrics.inflight += 1
         try:
             await self._outlet.taken()
         except ConnectionResetError:
             return
         finally:
+            self._port.metrics.inflight -= 1
             self._task = None
-        self._go_on()
+        if self._front.draining:
+            self._close()
+        else:
+            self._go_on()
 
     # -- its end --
 

@@ -209,6 +209,30 @@ class _Call(msgspec.Struct):
     """Whether it ended before it was sent."""
 
 
+class _Telling:
+    """In the place of a future, for whoever awaits nothing: it's told in the same turn of the loop, and once."""
+
+    __slots__ = ("_is_done", "_tell")
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, _nothing: None) -> None:
+        self._is_done = True
+        try:
+            self._tell()
+        except Exception as error:
+            # Of whoever is told; the answers behind this one are for others.
+            _log.error("defect while answering", exc_info=error)
+
+
+_Waiter = asyncio.Future[None] | _Telling
+
+
 @dataclass(slots=True)
 class _Shard:
     """What is known of one shard."""
@@ -254,7 +278,7 @@ class RedisTier:
         self._tasks = tasks
         self._link: Link = link_to(settings, self._spawn)
         # In the order of their deadlines, since all have as long. One timer is for them all.
-        self._waiting: deque[tuple[float, _Call, asyncio.Future[None], Request]] = deque()
+        self._waiting: deque[tuple[float, _Call, _Waiter, Request]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._late_at = float("-inf")
         """When our event loop was late, by its clock."""
@@ -303,20 +327,20 @@ class RedisTier:
 
         Without `with_ttl` the seconds are 0, and Redis has half the work.
         """
-        commands = (self._get, _PTTL) if with_ttl else (self._get,)
-        call, waiter = self._made("get", self._name(key), *commands)
+        name = self._name(key)
+        call = _Call("get", self._link.shard(name), name)
+        if self._is_out(call.shard):
+            self._tasks.loop.call_soon(told, None)
+            return
 
-        def ended(_waiter: object) -> None:
+        def ended() -> None:
             if with_ttl:
                 told(self._value_with_ttl(call))
             else:
                 value = self._value(call)
                 told(None if value is None else (value, 0.0))
 
-        if waiter is None:
-            self._tasks.loop.call_soon(told, None)
-        else:
-            waiter.add_done_callback(ended)
+        self._begin(call, (self._get, _PTTL) if with_ttl else (self._get,), _Telling(ended))
 
     def _value_with_ttl(self, call: _Call) -> tuple[bytes, float] | None:
         value = self._value(call)
@@ -538,26 +562,21 @@ class RedisTier:
 
     async def _call(self, op: str, key: bytes, *commands: Command, is_write: bool = False) -> _Call:
         """Makes the call and waits for it until the deadline; either way it's counted."""
-        call, waiter = self._made(op, key, *commands, is_write=is_write)
-        if waiter is not None:
+        call = _Call(op, self._link.shard(key), key, is_write)
+        if not self._is_out(call.shard):
+            waiter = self._tasks.loop.create_future()
+            self._begin(call, commands, waiter)
             await waiter
         return call
 
-    def _made(
-        self, op: str, key: bytes, *commands: Command, is_write: bool = False
-    ) -> tuple[_Call, asyncio.Future[None] | None]:
-        """A call, and what is done when it has ended; None if it isn't made."""
-        call = _Call(op, self._link.shard(key), key, is_write)
-        if self._is_out(call.shard):
-            return call, None
+    def _begin(self, call: _Call, commands: tuple[Command, ...], waiter: _Waiter) -> None:
+        """Makes the call; the `waiter` is done when it has ended."""
         loop = self._tasks.loop
         call.started = time.monotonic()
-        waiter = loop.create_future()
-        request = Request(key, commands, partial(self._ended, call, waiter))
+        request = Request(call.key, commands, partial(self._ended, call, waiter))
         self._link.send(request)
         self._waiting.append((loop.time() + self._timeout, call, waiter, request))
         self._watch()
-        return call, waiter
 
     async def _write(self, op: str, key: bytes, *commands: Command) -> _Call:
         """As _call. While writes hang it isn't made, but for one now and then: each would cost a lane."""
@@ -593,7 +612,7 @@ class RedisTier:
     def _is_out(self, shard: str) -> bool:
         return self._prober is None or self._shard(shard).breaker.is_open
 
-    def _ended(self, call: _Call, waiter: asyncio.Future[None], outcome: list[Reply] | Exception) -> None:
+    def _ended(self, call: _Call, waiter: _Waiter, outcome: list[Reply] | Exception) -> None:
         # Too late to be used is too late to be praised, and was blamed already.
         if call.failure is not None:
             return
@@ -628,7 +647,8 @@ class RedisTier:
 
     def _give_up(self, shard: str, kind: Kind) -> None:
         """Have nobody wait any more for a shard that is out."""
-        for _, call, waiter, request in self._waiting:
+        # Whoever is told may ask for more at once.
+        for _, call, waiter, request in tuple(self._waiting):
             # What opened the breaker has been counted, and is woken by whoever did.
             if call.shard == shard and not waiter.done() and call.failure is None:
                 request.is_dropped = True
