@@ -7,6 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --con
 TESTS  ?= tests
 SECONDS ?= 60
 MINUTES ?= 30
+BENCH  ?= speed redis fleet memory hostile eviction
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check format bench soak fuzz docs lock clean
@@ -56,13 +57,15 @@ docs: $(VENV)/.dev ## Write the generated parts of docs/.
 	$(BIN)/python -m proxy.metrics_docs --write
 	$(BIN)/python -m tests.claims --write
 
-bench: $(VENV)/.dev ## Measure: Redis faults and lookups beside redis-py's, five replicas as one, memory per entry, hostile requests, eviction (TRACES=...).
-	$(BIN)/python -m tests.bench.redis_faults
-	$(BIN)/python -m tests.bench.redis_lanes
-	$(BIN)/python -m tests.bench.fleet
-	$(BIN)/python -m tests.bench.memory
-	$(BIN)/python -m tests.bench.hostile
-	$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."')
+bench: $(VENV)/.dev ## Measure: speed beside nginx, Varnish and HAProxy, and each part by itself (BENCH="speed redis", ARGS="--seconds 2", TRACES=...).
+	$(if $(filter speed,$(BENCH)),@tests/bench/install.sh)
+	$(if $(filter speed,$(BENCH)),$(BIN)/python -m tests.bench.speed $(ARGS))
+	$(if $(filter redis,$(BENCH)),$(BIN)/python -m tests.bench.redis_faults)
+	$(if $(filter redis,$(BENCH)),$(BIN)/python -m tests.bench.redis_lanes)
+	$(if $(filter fleet,$(BENCH)),$(BIN)/python -m tests.bench.fleet)
+	$(if $(filter memory,$(BENCH)),$(BIN)/python -m tests.bench.memory)
+	$(if $(filter hostile,$(BENCH)),$(BIN)/python -m tests.bench.hostile)
+	$(if $(filter eviction,$(BENCH)),$(if $(TRACES),$(BIN)/python -m tests.bench.eviction $(TRACES),@echo 'eviction: give traces of one object id a line, TRACES="file ..."'))
 
 soak: $(VENV)/.dev ## Three replicas under load, writes, purges, reloads and faults: no wrong body, memory flat (MINUTES=30).
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(ARGS)

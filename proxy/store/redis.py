@@ -225,8 +225,7 @@ class _Telling:
         self._is_done = True
         try:
             self._tell()
-        except Exception as error:
-            # Of whoever is told; the answers behind this one are for others.
+        except Exception as error:  # noqa: BLE001 - of whoever is told: the answers behind this one are for others
             _log.error("defect while answering", exc_info=error)
 
 
