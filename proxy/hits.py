@@ -370,8 +370,10 @@ class Hits:
 
     def learn(self, data: bytes, incoming: Incoming, outcome: Outcome) -> Shape | None:
         """Recognise such requests from now on, if they come often. This one, with this head, has just been answered so."""
+        if len(data) > self.max_head:
+            return None
         shape = self.shape_of(incoming)
-        found = None if shape is None or len(data) > self.max_head else shape.match(data)
+        found = None if shape is None else shape.match(data)
         if shape is None or found is None or outcome not in _STORED:
             return shape
         values, is_shared = found.groups(), outcome is Outcome.HIT_REDIS

@@ -1,5 +1,6 @@
 """The requests that clients send again and again, but for some values: known by what they look like (`wire.shape`)."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from math import inf
@@ -16,8 +17,10 @@ _MAX_SHAPES = 32
 # Messages that look alike before an expression is made for them, and how many kinds are counted meanwhile.
 _SEEN_OFTEN = 8
 _MAX_COUNTED = 1000
-# Making one takes a millisecond: nobody must be able to keep us at it.
-_PAUSE_S = 0.02
+# A browser's are 400 bytes. What is made grows with them, and is no use for who sends such names once.
+_MAX_NAMES = 1024
+# Making one takes some milliseconds: nobody must be able to keep us at it for more than a twentieth of our time.
+_PAUSES = 20
 
 Names = tuple[bytes, ...]
 
@@ -30,7 +33,7 @@ class Often(Generic[T]):
         self.made: dict[Names, T] = {}
         self._uses: Counter[Names] = Counter()
         self._seen: Counter[Names] = Counter()
-        self._made_at = -inf
+        self._rests_until = -inf
 
     def of(self, names: Names) -> T | None:
         """What was made for messages with these names; None until they have come often. To be called for each of some."""
@@ -38,15 +41,20 @@ class Often(Generic[T]):
         if found is not None:
             self._uses[names] += 1
             return found
+        if len(names) > MAX_FIELDS or sum(map(len, names)) > _MAX_NAMES:
+            return None
         if len(self._seen) >= _MAX_COUNTED:
             self._seen.clear()
         self._seen[names] += 1
-        now = monotonic()
-        if self._seen[names] < _SEEN_OFTEN or now - self._made_at < _PAUSE_S or len(names) > MAX_FIELDS:
+        began = monotonic()
+        if self._seen[names] < _SEEN_OFTEN or began < self._rests_until:
             return None
-        self._made_at = now
         self._make_room()
         made = self.made[names] = self._make(names)
+        # It keeps the last 512 expressions, of which each may be a megabyte.
+        re.purge()
+        ended = monotonic()
+        self._rests_until = ended + _PAUSES * (ended - began)
         return made
 
     def _make_room(self) -> None:
