@@ -1,8 +1,8 @@
 """The express lane: a client's connection, below aiohttp.
 
-It takes GET and HEAD of HTTP/1.1 whose head has come whole and announces no body. What memory answers is written at once;
-whatever takes longer is awaited in a task, and what the client sends meanwhile waits for its turn. Everything else goes to
-aiohttp's lane (`connection`), as it came, and all that follows it until that lane is done.
+It takes requests of HTTP/1.1 that have come whole: a head, and a small body if that announces one. What memory answers is
+written at once; whatever takes longer is awaited in a task, and what the client sends meanwhile waits for its turn.
+Everything else goes to aiohttp's lane (`connection`), as it came, and all that follows it until that lane is done.
 """
 
 import asyncio
@@ -37,7 +37,9 @@ _LARGE = 32 * 1024
 _MAX_HELD = 64 * 1024
 # What a connection remembers of its last request. Nobody's usual head is larger.
 _MAX_REMEMBERED = 4096
-_TAKEN = (b"GET ", b"HEAD ")
+# A larger body is passed on while it comes.
+_MAX_WHOLE = 64 * 1024
+_SAFE = frozenset({"GET", "HEAD"})
 
 
 class Express(asyncio.Protocol):
@@ -222,9 +224,10 @@ class Express(asyncio.Protocol):
             if end < len(_END):
                 break
             head = data if end - place == len(data) else data[place:end]
-            if not self._answer(head):
+            size = self._answer(head, data, end)
+            if size is None:
                 break
-            place = end
+            place = end + size
         if place == len(data):
             return
         rest = data[place:]
@@ -233,31 +236,38 @@ class Express(asyncio.Protocol):
         else:
             self._hold(rest)
 
-    def _answer(self, data: bytes) -> bool:
-        """Answer the request of which this is the head, or begin to; False where it is none for this lane."""
+    def _answer(self, data: bytes, received: bytes, at: int) -> int | None:
+        """Answer the request whose head `data` is, or begin to. None if it is not for this lane.
+
+        Its body, if it has one, must be all there, from `at` in what was `received` on: returned is its size.
+        """
         if (like := self._hits.alike(data)) is not None:
             self._shape = like[0]
             if self._answer_alike(data, *like):
-                return True
-        if not data.startswith(_TAKEN):
-            return False
+                return 0
         started = perf_counter()
         try:
             head = parse_head(data[:-2], self._port.limits)
         except BadRequest:
             # aiohttp's lane refuses it, with all that belongs to that.
-            return False
-        plain = head.body is Body.NONE and not (head.http_1_0 or head.expects_continue or head.websocket)
-        if not plain or len(data) > self._port.limits.max_head:
-            return False
-        incoming = _incoming(head, self.tell)
+            return None
+        if len(data) > self._port.limits.max_head or not self._takes(head, len(received) - at):
+            return None
+        incoming = _incoming(head, self.tell, whole=received[at : at + head.length])
         self._active_at = time()
         begun = self._begin(incoming)
         if isinstance(begun, Answer) and isinstance(begun.body, bytes):
             self._write(data, head, incoming, begun, started)
         else:
             self._begin_slowly(data, head, incoming, begun)
-        return True
+        return head.length
+
+    def _takes(self, head: RequestHead, left: int) -> bool:
+        """Whether this lane takes a request, behind whose head so much has come."""
+        if head.http_1_0 or head.expects_continue or head.websocket or head.body is Body.CHUNKED:
+            return False
+        most = self._front.limits.max_body
+        return head.length <= min(left, _MAX_WHOLE if most is None else min(most, _MAX_WHOLE))
 
     def _begin_slowly(self, data: bytes, head: RequestHead, incoming: Incoming, begun: Begun) -> None:
         self._free = False
@@ -323,7 +333,7 @@ class Express(asyncio.Protocol):
         self._front.observer.answered(incoming, answer, perf_counter() - started)
         if not keeps:
             self._close()
-        else:
+        elif head.method in _SAFE and not incoming.whole:
             self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
 
     def _keeps(self, head: RequestHead, answer: Answer) -> bool:
@@ -349,7 +359,7 @@ class Express(asyncio.Protocol):
                 keeps = self._keeps(head, answer)
             finally:
                 observer.answered(incoming, answer, perf_counter() - started)
-            if keeps:
+            if keeps and head.method in _SAFE and not incoming.whole:
                 self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
         except ConnectionResetError:
             # The client is gone, or has to see that the answer broke off.
@@ -504,13 +514,23 @@ class Express(asyncio.Protocol):
         self._passage = self._passed = None
 
 
+async def _at_once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 def _incoming(
-    head: RequestHead, informational: Callable[[ResponseHead], None] | None, *, again: bool = False
+    head: RequestHead,
+    informational: Callable[[ResponseHead], None] | None,
+    *,
+    again: bool = False,
+    whole: bytes = b"",
 ) -> Incoming:
     return Incoming(
         method=head.method,
         target=head.target,
         fields=head.fields,
+        body=_at_once(whole) if whole else None,
+        whole=whole,
         informational=informational,
         again=again,
     )

@@ -98,6 +98,7 @@ def _outgoing(config: Config, incoming: Incoming) -> Outgoing:
         target=incoming.target,
         fields=sent_on(config, fields, http_1_0=incoming.http_1_0),
         body=incoming.body,
+        whole=incoming.whole,
         chunked=incoming.chunked,
         expects_continue=incoming.expects_continue,
         upgrade=incoming.websocket,

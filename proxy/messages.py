@@ -20,6 +20,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     target: bytes
     fields: Fields
     body: AsyncIterator[bytes] | None = None
+    whole: bytes = b""
+    """All of the body, if it is here already."""
     chunked: bool = False
     expects_continue: bool = False
     websocket: bool = False

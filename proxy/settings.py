@@ -289,7 +289,7 @@ class Client(Group, frozen=True, kw_only=True):
     express: Annotated[
         bool,
         Meta(
-            description="Answer GET and HEAD in the express lane. false: all by aiohttp, several times slower and otherwise "
+            description="Answer what comes whole in the express lane. false: all by aiohttp, several times slower and otherwise "
             "the same, to rule the lane out when something is wrong."
         ),
     ] = True

@@ -38,6 +38,8 @@ class Outgoing(msgspec.Struct, frozen=True, kw_only=True):
     fields: Fields
     """With Host; without framing unless the body's length is known."""
     body: AsyncIterator[bytes] | None = None
+    whole: bytes = b""
+    """All of the body, if it is here already."""
     chunked: bool = False
     """The body's length is not known."""
     expects_continue: bool = False
@@ -82,6 +84,10 @@ class Exchange:
         if not data:
             self._release()
         return data
+
+    def ready(self) -> bytes:
+        """What has come of the body by now, if anything. Its end is for `read` to tell."""
+        return b"" if self._connection is None else self._connection.received()
 
     def pace(self) -> bool:
         """From now on a client sets the pace. False if too many do already: then it is over."""
@@ -456,8 +462,8 @@ class Upstream:
         connection.begin(request.method, upgrade=request.upgrade)
         connection.informational = informational
         try:
-            await connection.send(request.head())
-            if request.body is not None:
+            await connection.send(request.head() + request.whole)
+            if request.body is not None and not request.whole:
                 sender = asyncio.get_running_loop().create_task(_send_body(connection, request))
                 sender.add_done_callback(_retrieved)
             head = await self._head_or_broken_body(connection, sender)

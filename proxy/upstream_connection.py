@@ -280,6 +280,10 @@ class Connection(asyncio.Protocol):
         await self._until(
             lambda: bool(self._chunks) or self._state is _State.ENDED, timeout_s, "read_timeout"
         )
+        return self.received()
+
+    def received(self) -> bytes:
+        """What has come of the body by now."""
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._held = 0

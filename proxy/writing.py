@@ -99,6 +99,10 @@ def interim(head: ResponseHead) -> bytes:
     return b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, head.reason, block(head.fields))
 
 
+def _framed(piece: bytes, *, chunked: bool) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece) if chunked and piece else piece
+
+
 class Writing:
     """One answer on its way."""
 
@@ -142,10 +146,11 @@ class Writing:
         known, send = self._answer.length_known, self._outlet.send
         self.ends = self.ends or (not known and self._http_1_0)
         chunked = not known and not self._http_1_0
-        # Sent at once: what follows may be long in coming, and the head is news already.
-        await send(head_of(self._answer, (_CHUNKED if chunked else b"") + self.framing()))
+        # Sent at once: what follows may be long in coming, and the head is news already. What has come goes with it.
+        head, piece = head_of(self._answer, (_CHUNKED if chunked else b"") + self.framing()), exchange.ready()
+        await send(head + _framed(piece, chunked=chunked))
         while piece := await exchange.read():
-            await send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await send(_framed(piece, chunked=chunked))
         if chunked:
             await send(b"0\r\n\r\n")
 
