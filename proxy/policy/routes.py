@@ -149,6 +149,12 @@ def prepare(route: settings.Route) -> Route:
     )
 
 
+# Of an API with 200 routes a few are left by then, in one expression.
+_SEGMENTS = 2
+_MAX_COPIES = 8
+Beginning = tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Group:
     """All routes of one method as one expression: the regex engine finds the first that matches."""
@@ -165,7 +171,8 @@ class RouteTable:
     routes: tuple[Route, ...] = ()
     telling: frozenset[bytes] = frozenset()
     """The names of the headers by which any route tells requests apart, in lower case."""
-    _groups: dict[str, _Group] = field(default_factory=dict)
+    _groups: dict[tuple[str, ...], _Group] = field(default_factory=dict)
+    """By method and the first segments of the path (see `_beginning`)."""
 
     @classmethod
     def of(cls, routes: tuple[settings.Route, ...]) -> "RouteTable":
@@ -174,12 +181,26 @@ class RouteTable:
         telling = {name for route in prepared for name in (*route.vary, route.per or b"host")}
         table = cls(routes=prepared, telling=frozenset(telling))
         for method in {method for route in routes for method in route.methods}:
-            table._groups[method] = _group([r for r in table.routes if method in r.settings.methods])
+            able = [route for route in table.routes if method in route.settings.methods]
+            table._add(method, able, [_beginning(route.settings.match) for route in able])
         return table
+
+    def _add(self, method: str, able: list[Route], begins: list[Beginning]) -> None:
+        groups: dict[Beginning, list[Route]] = {
+            begin: [route for route, its in zip(able, begins, strict=True) if its == begin[: len(its)]]
+            for begin in {(), *begins}
+        }
+        if sum(map(len, groups.values())) > _MAX_COPIES * len(able):
+            # Many that begin with a param would be in each of many groups.
+            groups = {(): able}
+        for begin, routes in groups.items():
+            self._groups[method, *begin] = _group(routes)
 
     def find(self, method: str, path: str) -> Match | None:
         """The route of a request, its path as sent and without query. None passes through. HEAD goes with GET."""
-        group = self._groups.get("GET" if method == "HEAD" else method)
+        method = "GET" if method == "HEAD" else method
+        groups, (first, *more) = self._groups, path.split("/", _SEGMENTS + 1)[1 : _SEGMENTS + 1] or ("",)
+        group = groups.get((method, first, *more)) or groups.get((method, first)) or groups.get((method,))
         found = group.pattern.fullmatch(path) if group else None
         if group is None or found is None:
             return None
@@ -187,6 +208,15 @@ class RouteTable:
         number = found.lastindex or 1
         route, params = group.routes[number]
         return Match(route=route, params={name: found[number + at] for at, name in enumerate(params, 1)})
+
+
+def _beginning(match: str) -> Beginning:
+    """The first segments, at most two, that each path which matches has just so."""
+    segments = match.split("/")[1 : _SEGMENTS + 1]
+    for number, segment in enumerate(segments):
+        if "{" in segment or segment == "**":
+            return tuple(segments[:number])
+    return tuple(segments)
 
 
 def _group(routes: list[Route]) -> _Group:

@@ -206,6 +206,16 @@ def test_one_expression_for_all_routes_finds_what_trying_each_would(patterns: li
     assert expected == (match.route.name if match else None)
 
 
+def test_many_routes_that_begin_with_a_param_are_not_copied_for_each_that_does_not() -> None:
+    params = [Route(match=f"/{{a}}/{{b}}/x{number}") for number in range(200)]
+    plain = [Route(match=f"/y{number}/z") for number in range(200)]
+    table = RouteTable.of((*params, *plain))
+
+    found = [table.find("GET", path) for path in ("/y7/z", "/y7/z/x3", "/y7/z/w")]
+    assert [plain[7], params[3], None] == [None if match is None else match.route.settings for match in found]
+    assert len(table._groups) == 1
+
+
 def test_200_routes_are_told_apart() -> None:
     routes = table(*(f"/api/v{n}/{{id}}/x{n}.json" for n in range(200)))
 
