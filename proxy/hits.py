@@ -36,6 +36,7 @@ _HIT_BYTES = 930
 _SHARED_BYTES = 700
 # The values of Host, Accept-Encoding and so on: hits share them.
 _MAX_FIELDS = 2000
+_LONG = 256
 _END = b"\r\n"
 
 _STORED = frozenset({Outcome.HIT_MEMORY, Outcome.HIT_REDIS})
@@ -419,6 +420,8 @@ class Hits:
 
     def _one(self, field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
         """The same field for all who send it."""
+        if len(field[1]) > _LONG:
+            return field
         if len(self._fields) >= _MAX_FIELDS:
             self._fields.clear()
         return self._fields.setdefault(field, field)

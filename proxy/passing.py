@@ -23,8 +23,9 @@ from proxy.wire.shape import Kept, answer_like
 from proxy.wire.via import own_via
 from proxy.writing import CLOSE
 
-# Paths and hosts whose requests are known to pass: those of a crowd. What is forgotten is looked at again.
+# Paths and hosts whose requests are known to pass: those of a crowd. What is forgotten, or is long, is looked at again.
 _MAX_KNOWN = 4096
+_LONG = 256
 # No body, or none that counts.
 _EMPTY = frozenset({204, 304})
 
@@ -109,7 +110,8 @@ class Passages:
             way = self._named.setdefault(name, Way(name))
         if len(self._ways) >= _MAX_KNOWN:
             self._ways.clear()
-        self._ways[path] = way
+        if len(path) <= _LONG:
+            self._ways[path] = way
         return way
 
     def _is_host(self, host: bytes) -> bool:
@@ -120,7 +122,8 @@ class Passages:
             return False
         if len(self._hosts) >= _MAX_KNOWN:
             self._hosts.clear()
-        self._hosts.add(host)
+        if len(host) <= _LONG:
+            self._hosts.add(host)
         return True
 
     def answer(self, data: bytes) -> tuple[int, bytes, bytes] | None:
