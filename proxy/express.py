@@ -474,7 +474,8 @@ class Express(asyncio.Protocol):
                 self._close()
             return
         # The clock may have been set back.
-        idle_s = max(0.0, now - self._active_at) if self._is_idle() else 0.0
+        self._active_at = min(self._active_at, now)
+        idle_s = now - self._active_at if self._is_idle() else 0.0
         if idle_s >= limits.idle_timeout:
             self._close()
         else:

@@ -177,8 +177,9 @@ class Hits:
         """What the head `data` looks like, and its values that count."""
         if len(data) > self.max_head:
             return None
+        lines = data.count(b"\r\n")
         for shape in self._shapes.made.values():
-            if (found := shape.match(data)) is not None:
+            if shape.lines == lines and (found := shape.match(data)) is not None:
                 return shape, found.groups()
         return None
 
@@ -382,7 +383,7 @@ class Hits:
             hit.is_shared = hit.is_shared or is_shared
             if hit.known is not None and not is_shared and not self._renew(hit, time()):
                 # It varies since, and by what did not count.
-                self._learn_to_vary(hit.known, time())
+                self._learn_to_vary(hit.known)
             return shape
         known = self._known(shape, incoming)
         if known is None:
@@ -400,7 +401,7 @@ class Hits:
             if size <= self._table.maxsize:
                 self._table.admit((shape, values), hit, size)
         else:
-            self._learn_to_vary(known, now)
+            self._learn_to_vary(known)
         return shape
 
     def _known(self, shape: Shape, incoming: Incoming) -> Known | None:
@@ -429,9 +430,10 @@ class Hits:
     def _counts(self, name: bytes) -> bool:
         return is_relevant(name, self._telling)
 
-    def _learn_to_vary(self, known: Known, now: float) -> None:
+    def _learn_to_vary(self, known: Known) -> None:
         """From now on the values count by which this answer varies."""
-        copy = self._fresh(known, now)
+        # What leads to the answer, which itself isn't found without the values.
+        copy = self._tiers.memory.peek(known.text)
         names = () if copy is None else tuple(name.encode("latin-1") for name in copy.entry.vary)
         varying = self._varying.union(names)
         if varying != self._varying and len(varying) <= _MAX_VARYING:

@@ -37,10 +37,9 @@ class Often(Generic[T]):
 
     def of(self, names: Names) -> T | None:
         """What was made for messages with these names; None until they have come often. To be called for each of some."""
-        found = self.made.get(names)
-        if found is not None:
+        if names in self.made:
             self._uses[names] += 1
-            return found
+            return self.made[names]
         if len(names) > MAX_FIELDS or sum(map(len, names)) > _MAX_NAMES:
             return None
         if len(self._seen) >= _MAX_COUNTED:
@@ -74,12 +73,14 @@ class Often(Generic[T]):
 class Shape:
     """Requests that look alike."""
 
-    __slots__ = ("blank", "counts", "host_at", "kept", "match")
+    __slots__ = ("blank", "counts", "host_at", "kept", "lines", "match")
 
     def __init__(self, method: bytes, names: Names, counts: Callable[[bytes], bool]) -> None:
         self.match = request_like(method, names, counts).fullmatch
         self.blank: Fields = tuple((name, b"") for name in names)
         """The fields, without their values."""
+        self.lines = len(names) + 2
+        """Of such a head, the request line and the empty one among them."""
         self.counts = tuple(map(counts, names))
         """Whose values count."""
         lower = [name.lower() for name in names if counts(name)]
