@@ -71,8 +71,10 @@ class RequestParser:
                         messages.append((head, self._begin(head)))
                         websocket = head.websocket
         except BadRequest as refusal:
-            messages.append((refusal, EMPTY_PAYLOAD))
+            # Without what it was raised from: the frames keep all that has come, until the garbage collector comes by.
+            messages.append((refusal.with_traceback(None), EMPTY_PAYLOAD))
             self._refused = True
+            self._heads.forget()
         except BadChunks as error:
             messages.append((self._break_off(error), EMPTY_PAYLOAD))
         return messages, websocket, data[place:] if websocket else b""

@@ -232,6 +232,11 @@ class Connection(RequestHandler):
         self._unwatch_head()
         self._slow_head = self._loop.call_later(max(0.0, left_s), self._head_too_slow)
 
+    def watch_no_head(self) -> None:
+        """Unless one has begun."""
+        if not self._requests.in_head:
+            self._unwatch_head()
+
     def _unwatch_head(self) -> None:
         if self._slow_head is not None:
             self._slow_head.cancel()

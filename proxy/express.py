@@ -423,15 +423,18 @@ class Express(asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         """Leave a request, and what follows it, to aiohttp's lane."""
+        was_asked = self._active_at > 0
         if self._lane is None and self._transport is not None:
             self._lane = self._port.lanes.adopted(self._touch)
             self._lane.connection_made(self._transport)
-            if not self._active_at:
+            if not was_asked:
                 self._lane.watch_head(self._left_for_a_head())
         self._free = False
         self._touch()
         if self._lane is not None:
             self._lane.data_received(data)
+            if was_asked:
+                self._lane.watch_no_head()
 
     async def _until_taken(self) -> None:
         # It's not answered before the client has taken most of it.
@@ -489,8 +492,13 @@ class Express(asyncio.Protocol):
 
     def _close(self) -> None:
         self._free = False
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            # It closes when that is taken, which may be never.
+            self._port.loop.call_later(self._front.limits.write_timeout, transport.abort)
 
     def close_if_idle(self) -> None:
         """Close, unless a request is under way: that one ends with its answer."""

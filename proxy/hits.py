@@ -13,6 +13,7 @@ import msgspec
 
 from proxy import settings
 from proxy.handler import Handler
+from proxy.logs import Logger
 from proxy.messages import Answer, Incoming
 from proxy.metrics import Cell, Metrics
 from proxy.policy import freshness
@@ -28,12 +29,14 @@ from proxy.store.tiers import POPULAR, Copy, Found, Raw, Tiers, variant_key
 from proxy.wire.request import Limits
 from proxy.writing import head_of
 
-# Names that answers vary by, beside those of the routes. An API has a handful.
-_MAX_VARYING = 32
+log = Logger(__name__)
+
 # What a hit takes beside its head and its target (measured by tests/bench/memory.py).
 _HIT_BYTES = 930
 # What it takes to know an answer of Redis, its head included.
 _SHARED_BYTES = 700
+# A browser's is 1 to 2 KiB. To try 32 expressions on a longer one would cost more than to read it.
+_MAX_HEAD = 4096
 # The values of Host, Accept-Encoding and so on: hits share them.
 _MAX_FIELDS = 2000
 _LONG = 256
@@ -158,12 +161,11 @@ class Hits:
         self.purges = purge_log.purges
         self._metrics = metrics
         # No line and no field of what is shorter can be too long.
-        self.max_head = min(limits.max_line, limits.max_field, limits.max_head)
+        self.max_head = min(_MAX_HEAD, limits.max_line, limits.max_field, limits.max_head)
         self._table = _Table(settings.Memory().ready_size)
-        self._shapes = Often(self._shape)
+        self._shapes = Often(self._shape, lambda shape: shape.uses)
         self._telling: frozenset[bytes] = frozenset()
-        """By which headers, beside those that always count, requests are told apart: by routes, and by answers."""
-        self._varying: frozenset[bytes] = frozenset()
+        """By which headers, beside those that always count, routes tell requests apart."""
         self._fields: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
         self._answers: dict[tuple[str, int, Handling], Answer] = {}
         self.closed = False
@@ -185,6 +187,7 @@ class Hits:
 
     def find(self, shape: Shape, values: Values) -> Hit | None:
         """What is known of such a request."""
+        shape.uses += 1
         node = self._table.nodes.get((shape, values))
         if node is None:
             return None
@@ -248,7 +251,7 @@ class Hits:
         return copy if freshness.use(times, ANYTHING, now) is Use.FRESH else None
 
     def _known_to_vary(self, copy: Copy) -> bool:
-        """Whether all that the answer varies by are values that count."""
+        """Whether all that the answer varies by are values that count. Where they don't, the handler answers."""
         return all(self._counts(name.encode("latin-1")) for name in copy.entry.vary)
 
     def _render(self, hit: Hit, known: Known, copy: Copy, now: float) -> None:
@@ -319,7 +322,11 @@ class Hits:
             reply = self._as_before(hit.shared, key, raw, now) or self._anew(hit, known, key, raw, now)
         hit.is_shared = reply is not None
         for client in waiting:
-            client.looked(hit, reply)
+            try:
+                client.looked(hit, reply)
+            except Exception as error:
+                # The others wait as well.
+                log.error("defect while answering", exc_info=error)  # noqa: TRY400 - our own logger
 
     def _as_before(self, shared: Shared | None, key: str, raw: Raw, now: float) -> bytes | None:
         """The answer, if it is the one that Redis had the last time."""
@@ -381,9 +388,6 @@ class Hits:
         values, is_shared = found.groups(), outcome is Outcome.HIT_REDIS
         if (hit := self.find(shape, values)) is not None:
             hit.is_shared = hit.is_shared or is_shared
-            if hit.known is not None and not is_shared and not self._renew(hit, time()):
-                # It varies since, and by what did not count.
-                self._learn_to_vary(hit.known)
             return shape
         known = self._known(shape, incoming)
         if known is None:
@@ -397,11 +401,10 @@ class Hits:
         hit, now = Hit(known), time()
         hit.is_shared = is_shared
         if is_shared or self._renew(hit, now):
-            size = _HIT_BYTES + len(hit.head) + sum(map(len, values)) + is_shared * _SHARED_BYTES
+            # Twice, where the values are not those of the fields that are kept.
+            size = _HIT_BYTES + len(hit.head) + sum(map(len, (*values, *counted))) + is_shared * _SHARED_BYTES
             if size <= self._table.maxsize:
                 self._table.admit((shape, values), hit, size)
-        else:
-            self._learn_to_vary(known)
         return shape
 
     def _known(self, shape: Shape, incoming: Incoming) -> Known | None:
@@ -430,17 +433,6 @@ class Hits:
     def _counts(self, name: bytes) -> bool:
         return is_relevant(name, self._telling)
 
-    def _learn_to_vary(self, known: Known) -> None:
-        """From now on the values count by which this answer varies."""
-        # What leads to the answer, which itself isn't found without the values.
-        copy = self._tiers.memory.peek(known.text)
-        names = () if copy is None else tuple(name.encode("latin-1") for name in copy.entry.vary)
-        varying = self._varying.union(names)
-        if varying != self._varying and len(varying) <= _MAX_VARYING:
-            self.forget()
-            self._varying = varying
-            self._telling |= varying
-
     def forget(self) -> None:
         """Recognise nothing until it was learned anew: the config has changed."""
         config = self._handler.config
@@ -451,7 +443,7 @@ class Hits:
         self._shapes.forget()
         self._fields.clear()
         self._answers.clear()
-        self._varying, self._telling = frozenset(), config.routes.telling
+        self._telling = config.routes.telling
 
     def close(self) -> None:
         """Recognise nothing any more: connections are to be told to end."""

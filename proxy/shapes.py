@@ -28,8 +28,10 @@ Names = tuple[bytes, ...]
 class Often(Generic[T]):
     """Something made for each kind of message that comes often, by the names of its fields. The least used make room."""
 
-    def __init__(self, make: Callable[[Names], T]) -> None:
+    def __init__(self, make: Callable[[Names], T], uses: Callable[[T], int] = lambda _: 0) -> None:
+        """`uses` tells how often what was made has been of use, beside the times that it was asked for here."""
         self._make = make
+        self._used = uses
         self.made: dict[Names, T] = {}
         self._uses: Counter[Names] = Counter()
         self._seen: Counter[Names] = Counter()
@@ -59,7 +61,7 @@ class Often(Generic[T]):
     def _make_room(self) -> None:
         if len(self.made) < _MAX_SHAPES:
             return
-        least = min(self.made, key=lambda names: self._uses[names])
+        least = min(self.made, key=lambda names: self._uses[names] + self._used(self.made[names]))
         del self.made[least]
         self._uses = Counter({names: uses // 2 for names, uses in self._uses.items() if names in self.made})
 
@@ -73,7 +75,7 @@ class Often(Generic[T]):
 class Shape:
     """Requests that look alike."""
 
-    __slots__ = ("blank", "counts", "host_at", "kept", "lines", "match")
+    __slots__ = ("blank", "counts", "host_at", "kept", "lines", "match", "uses")
 
     def __init__(self, method: bytes, names: Names, counts: Callable[[bytes], bool]) -> None:
         self.match = request_like(method, names, counts).fullmatch
@@ -81,6 +83,7 @@ class Shape:
         """The fields, without their values."""
         self.lines = len(names) + 2
         """Of such a head, the request line and the empty one among them."""
+        self.uses = 0
         self.counts = tuple(map(counts, names))
         """Whose values count."""
         lower = [name.lower() for name in names if counts(name)]

@@ -390,7 +390,11 @@ class Upstream:
             address = order(self.addresses, now=monotonic(), turn=self._turn)[0]
         pool = self._pools[address.text]
         connection = pool.take_at_once()
-        return None if connection is None else AtOnce(self, pool, connection)
+        if connection is None:
+            # Whoever asks now waits for one, of this same address.
+            self._turn -= len(self.addresses) > 1
+            return None
+        return AtOnce(self, pool, connection)
 
     async def go_on(self, pool: _Pool, connection: Connection, route: str, started: float) -> Exchange:
         """What was begun `at_once`, once something has come. Raises UpstreamError."""

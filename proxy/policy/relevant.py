@@ -12,6 +12,10 @@ READ = frozenset(
         # What is asked for, and by what way it came.
         b"host",
         b"via",
+        # What answers vary by, of what differs little from one client to the next. (A language does, and a cookie.)
+        b"accept",
+        b"accept-encoding",
+        b"origin",
         # What becomes of the connection and of what follows on it.
         b"connection",
         b"content-length",
@@ -29,10 +33,10 @@ READ = frozenset(
         b"range",
     }
 )
-"""Besides those of `policy.forwarded`, of the routes (`vary`, `per`) and of the answers' Vary; in lower case."""
+"""Besides those of `policy.forwarded` and of the routes (`vary`, `per`); in lower case."""
 
 
 def is_relevant(name: bytes, also: frozenset[bytes]) -> bool:
-    """Whether a field's value counts. `also` are names that routes and answers vary by, in lower case."""
+    """Whether a field's value counts. `also` are names that routes tell requests apart by, in lower case."""
     lower = name.lower()
     return lower in READ or lower in also or counts(plain(lower))

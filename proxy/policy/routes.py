@@ -194,7 +194,8 @@ class RouteTable:
             # Many that begin with a param would be in each of many groups.
             groups = {(): able}
         for begin, routes in groups.items():
-            self._groups[method, *begin] = _group(routes)
+            if routes:
+                self._groups[method, *begin] = _group(routes)
 
     def find(self, method: str, path: str) -> Match | None:
         """The route of a request, its path as sent and without query. None passes through. HEAD goes with GET."""

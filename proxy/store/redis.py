@@ -210,19 +210,25 @@ class _Call(msgspec.Struct):
 
 
 class _Telling:
-    """In the place of a future, for whoever awaits nothing: it's told in the same turn of the loop, and once."""
+    """In the place of a future, for whoever awaits nothing: it's told as soon as the call has ended, and once."""
 
-    __slots__ = ("_is_done", "_tell")
+    __slots__ = ("_is_done", "_loop", "_tell", "is_sent")
 
-    def __init__(self, tell: Callable[[], None]) -> None:
+    def __init__(self, tell: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
         self._tell = tell
+        self._loop = loop
         self._is_done = False
+        self.is_sent = False
+        """Whether whoever asked has been told that it waits. Before that it's told nothing else."""
 
     def done(self) -> bool:
         return self._is_done
 
     def set_result(self, _nothing: None) -> None:
         self._is_done = True
+        if not self.is_sent:
+            self._loop.call_soon(self._tell)
+            return
         try:
             self._tell()
         except Exception as error:  # noqa: BLE001 - of whoever is told: the answers behind this one are for others
@@ -339,7 +345,9 @@ class RedisTier:
                 value = self._value(call)
                 told(None if value is None else (value, 0.0))
 
-        self._begin(call, (self._get, _PTTL) if with_ttl else (self._get,), _Telling(ended))
+        telling = _Telling(ended, self._tasks.loop)
+        self._begin(call, (self._get, _PTTL) if with_ttl else (self._get,), telling)
+        telling.is_sent = True
 
     def _value_with_ttl(self, call: _Call) -> tuple[bytes, float] | None:
         value = self._value(call)

@@ -263,11 +263,10 @@ class Tiers:
         return Found(entry=entry, soft_purged=purges.standing(entry.concerned).soft_at)
 
     def body_of(self, raw: Raw, begins: bytes) -> bytes | None:
-        """The body that Redis has of an entry that is known but for that; None if it is another entry, or damaged."""
+        """The body that Redis has of an entry that is known but for that; None if it's another, or damaged (see `found_in`)."""
         try:
             return body_of(raw[0], begins=begins, max_body=self.redis_limits.max_value)
-        except Damaged as error:
-            self._damaged(str(error))
+        except Damaged:
             return None
 
     async def _has_read(self, born: int) -> bool:

@@ -284,6 +284,10 @@ class HeadReader:
                 return parse_head(data[place : end + 2], self._limits), end + len(_END)
         return self._piece(data, place)
 
+    def forget(self) -> None:
+        """What has come of a head, which nobody will read on."""
+        self._buffer = bytearray()
+
     def _skip_blank(self) -> None:
         # RFC 9112 section 2.2: one, of clients that end a body with what does not belong to it.
         if self._blank:

@@ -149,6 +149,9 @@ async def test_a_defect_after_the_answer_has_begun_ends_the_connection() -> None
             self.head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 10", method="GET")
             self.abandoned = False
 
+        def ready(self) -> bytes:
+            return b""
+
         async def read(self) -> bytes:
             raise ValueError("defect")
 
@@ -352,6 +355,9 @@ async def test_an_answer_that_began_before_the_end_was_known_still_closes_its_co
         def __init__(self) -> None:
             self.head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 4", method="GET")
             self.pieces = [b"body"]
+
+        def ready(self) -> bytes:
+            return b""
 
         async def read(self) -> bytes:
             opened.front.draining = True

@@ -132,10 +132,9 @@ async def test_a_forged_entry_is_a_miss(lied_to: Site, redis: servers.Server) ->
         assert (name, got.brief, got.cache[:12]) == (name, (200, truth), "fwd=uri-miss")
         # What is larger than redis.max_value is not even looked at.
         if forged and len(forged) < 2_000_000:
-            assert (name, await lied_to.proxy.metric("crowdgate_damaged_entries_total")) == (
-                name,
-                damaged + 2,  # once more when the lease is won
-            )
+            counted = await lied_to.proxy.metric("crowdgate_damaged_entries_total") - damaged
+            # Once more when the lease is won, and once where the express lane has looked first.
+            assert (name, counted in {2, 3}) == (name, True)
         # And it is overwritten.
         async with asyncio.timeout(5):
             while redis.command("GET", key) == forged:
