@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from math import inf
 from random import random
 from time import perf_counter, time
 from typing import Any, cast
@@ -496,9 +497,15 @@ class Express(asyncio.Protocol):
         if transport is None:
             return
         transport.close()
-        if transport.get_write_buffer_size():
-            # It closes when that is taken, which may be never.
-            self._port.loop.call_later(self._front.limits.write_timeout, transport.abort)
+        self._see_it_taken(transport, inf)
+
+    def _see_it_taken(self, transport: asyncio.Transport, before: float) -> None:
+        """It closes when all has been taken. Whoever takes nothing for so long is let go."""
+        left = transport.get_write_buffer_size()
+        if left >= before:
+            transport.abort()
+        elif left:
+            self._port.loop.call_later(self._front.limits.write_timeout, self._see_it_taken, transport, left)
 
     def close_if_idle(self) -> None:
         """Close, unless a request is under way: that one ends with its answer."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,11 +118,18 @@ class Proxy:
 
 @asynccontextmanager
 async def running(
-    config: str, *, ready: bool = True, defects: bool = False, link: bool = False
+    config: str,
+    *,
+    ready: bool = True,
+    defects: bool = False,
+    link: bool = False,
+    module: str = "proxy",
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Proxy]:
     """A proxy on free ports. Once it is over, it must have logged no error, unless `defects` are meant to be.
 
-    With `link`, the config is mounted as Kubernetes mounts a ConfigMap: behind a link to a directory.
+    With `link`, the config is mounted as Kubernetes mounts a ConfigMap: behind a link to a directory. `env` is what it finds
+    in its environment beside ours, `module` what is run.
     """
     with tempfile.TemporaryDirectory(prefix="flow-") as folder:
         path = Path(folder) / "config.yaml"
@@ -133,7 +140,7 @@ async def running(
             path.symlink_to("..data/config.yaml")
         else:
             path.write_text(_LOCAL + config)
-        proxy = _start(path)
+        proxy = _start(path, module, {**os.environ, **(env or {})})
         try:
             await proxy.listening()
             if ready:
@@ -148,10 +155,11 @@ async def running(
         assert defects or not errors, errors
 
 
-def _start(config: Path) -> Proxy:
+def _start(config: Path, module: str, env: Mapping[str, str]) -> Proxy:
     with config.with_name("log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "proxy", "run", "--config", str(config)],
+            [sys.executable, "-m", module, "run", "--config", str(config)],
+            env=env,
             stdout=log,
             stderr=log,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509

@@ -1,4 +1,4 @@
-"""A proxy per file, a plain shared cache before a scripted API; a file's own `routes` make it another."""
+"""A proxy per file and lane, a plain shared cache before a scripted API; a file's own `routes` make it another."""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 
 from tests.flow.caching.stage import Stage
+from tests.flow.lanes import LANES, by
 from tests.flow.origin import Origin, origin
 from tests.flow.processes import Proxy, running
 
@@ -21,9 +22,14 @@ def routes() -> str:
     return '[{match: "/**"}]'
 
 
+@pytest.fixture(scope="module", params=LANES)
+def lane(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def proxy(api: Origin, routes: str) -> AsyncIterator[Proxy]:
-    async with running(f"upstream: {{url: {api.url}}}\nroutes: {routes}\n") as started:
+async def proxy(api: Origin, routes: str, lane: str) -> AsyncIterator[Proxy]:
+    async with running(f"upstream: {{url: {api.url}}}\nroutes: {routes}\n", **by(lane)) as started:
         yield started
 
 
