@@ -36,8 +36,6 @@ _QUICK_S = BUCKETS_S[0]
 _LARGE = 32 * 1024
 # Of a client that sends on before it is answered: beyond this it is held back.
 _MAX_HELD = 64 * 1024
-# What a connection remembers of its last request. Nobody's usual head is larger.
-_MAX_REMEMBERED = 4096
 # A larger body is passed on while it comes.
 _MAX_WHOLE = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
@@ -175,7 +173,7 @@ class Express(asyncio.Protocol):
         """Answer a request that looks like others, if it's as simple as it looks."""
         hit = self._hits.find(shape, values)
         if hit is not None:
-            self._last, self._hit = (data if len(data) <= _MAX_REMEMBERED else b""), hit
+            self._last, self._hit = data, hit
             return self._answer_hit(hit, data) or self._ask_redis(hit, data)
         front = self._front
         if shape.kept is None or front.draining or front.observer.enabled:
@@ -208,8 +206,7 @@ class Express(asyncio.Protocol):
             self._answer_anew(data)
             return
         transport.write(reply)
-        shared.cell.count += 1
-        shared.cell.histogram.observe(perf_counter() - self._began)
+        shared.cell.observe(perf_counter() - self._began)
         self._go_on()
 
     def _refresh(self, data: bytes, chance: float) -> None:
@@ -334,7 +331,11 @@ class Express(asyncio.Protocol):
         self._front.observer.answered(incoming, answer, perf_counter() - started)
         if not keeps:
             self._close()
-        elif head.method in _SAFE and not incoming.whole:
+        else:
+            self._learn(data, incoming, answer)
+
+    def _learn(self, data: bytes, incoming: Incoming, answer: Answer) -> None:
+        if incoming.method in _SAFE and not incoming.whole:
             self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
 
     def _keeps(self, head: RequestHead, answer: Answer) -> bool:
@@ -360,8 +361,8 @@ class Express(asyncio.Protocol):
                 keeps = self._keeps(head, answer)
             finally:
                 observer.answered(incoming, answer, perf_counter() - started)
-            if keeps and head.method in _SAFE and not incoming.whole:
-                self._shape = self._hits.learn(data, incoming, answer.handling.outcome) or self._shape
+            if keeps:
+                self._learn(data, incoming, answer)
         except ConnectionResetError:
             # The client is gone, or has to see that the answer broke off.
             pass

@@ -197,14 +197,7 @@ class Hits:
 
     def holds(self, hit: Hit, now: float) -> bool:
         """Whether a hit's head and body are the answer at `now`. If not, they may be after this; if so, it returns True."""
-        return (
-            hit.since <= now < hit.until
-            and hit.epoch == self.purges.epoch
-            and hit.node.value is hit.copy
-            and hit.sign.value is hit.signpost
-            and self.log.readable
-            and clock_gettime(CLOCK) < self.log.trusted_until
-        ) or self._renew(hit, now)
+        return (hit.since <= now < hit.until and self._is_current(hit)) or self._renew(hit, now)
 
     def _is_current(self, hit: Hit) -> bool:
         """Whether nothing has changed but the time."""
@@ -245,18 +238,14 @@ class Hits:
     def _fresh(self, known: Known, now: float) -> Copy | None:
         """The copy in memory that answers a request without more ado."""
         copy = self._tiers.copy_for(known.text, known.incoming.fields, now)
-        if copy is None or (known.personal and not copy.entry.explicit):
-            return None
-        times = copy.entry.times(copy.standing.soft_at)
-        return copy if freshness.use(times, ANYTHING, now) is Use.FRESH else None
+        return copy if copy is not None and self._is_for(known, _found(copy), now) else None
 
     def _known_to_vary(self, copy: Copy) -> bool:
         """Whether all that the answer varies by are values that count. Where they don't, the handler answers."""
         return all(self._counts(name.encode("latin-1")) for name in copy.entry.vary)
 
     def _render(self, hit: Hit, known: Known, copy: Copy, now: float) -> None:
-        found = Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
-        body = self._tell(hit, known, found, FROM_MEMORY, now)
+        body = self._tell(hit, known, _found(copy), FROM_MEMORY, now)
         hit.body = body if known.incoming.method == "GET" else b""
         hit.fresh_until = min(hit.fresh_until, copy.until)
         _hold_until(hit, now)
@@ -332,9 +321,7 @@ class Hits:
         """The answer, if it is the one that Redis had the last time."""
         if shared is None or shared.key != key or not shared.since <= now < shared.fresh_until:
             return None
-        log = self.log
-        trusted = log.readable and clock_gettime(CLOCK) < log.trusted_until
-        if shared.epoch != self.purges.epoch or not trusted:
+        if shared.epoch != self.purges.epoch or not self.log.readable or self.log.in_doubt:
             return None
         body = self._tiers.body_of(raw, shared.begins)
         if body is None:
@@ -449,6 +436,10 @@ class Hits:
         """Recognise nothing any more: connections are to be told to end."""
         self.closed = True
         self.forget()
+
+
+def _found(copy: Copy) -> Found:
+    return Found(entry=copy.entry, soft_purged=copy.standing.soft_at)
 
 
 def _hold_until(told: Told, now: float) -> None:

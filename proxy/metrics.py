@@ -60,6 +60,11 @@ class Cell:
         self.count = 0
         self.histogram = histogram
 
+    def observe(self, seconds: float) -> None:
+        """One more of them."""
+        self.count += 1
+        self.histogram.observe(seconds)
+
 
 class Metrics:
     """What the proxy counts."""
@@ -94,9 +99,7 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, outcome: Outcome, seconds: float) -> None:
         """A request answered."""
-        cell = self.cell(route, method, status, outcome)
-        cell.count += 1
-        cell.histogram.observe(seconds)
+        self.cell(route, method, status, outcome).observe(seconds)
 
     def cell(self, route: str, method: str, status: int, outcome: Outcome) -> Cell:
         """Where requests of one kind are counted."""

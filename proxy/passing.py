@@ -87,9 +87,8 @@ class Passages:
         if found is None or (taken := config.upstream.at_once()) is None:
             return None
         passage = Passage(self, client, way, taken)
-        pieces = found[1] if kept.pieces == _WHOLE else b"".join(found.group(*kept.pieces))
         self.metrics.inflight += 1
-        taken.send(b"%b%b\r\n" % (pieces, self._via), passage)
+        taken.send(b"%b%b\r\n" % (kept.kept(found), self._via), passage)
         return passage
 
     def _begin_anew(self, config: Config) -> None:
@@ -136,8 +135,7 @@ class Passages:
             body = data[found.end() :]
             if int(found[kept.length]) != len(body) or status in OUTAGES or status in _EMPTY:
                 return None
-            head = found[1] if kept.pieces == _WHOLE else b"".join(found.group(*kept.pieces))
-            return status, head, body
+            return status, kept.kept(found), body
         return None
 
     def learn(self, head: ResponseHead) -> None:
@@ -165,9 +163,6 @@ class Passages:
             return self.failed(way, error)
         self.learn(exchange.head)
         return self._handler.live(way.name, exchange, "bypass", "")
-
-
-_WHOLE = (1,)
 
 
 class Passage:
@@ -202,21 +197,15 @@ class Passage:
         seconds = monotonic() - self._started
         self._taken.answered(self._way.name, status)
         said, cell = passages.said(self._way, status)
-        cell.count += 1
-        cell.histogram.observe(seconds)
+        cell.observe(seconds)
         client.passed(b"%b%b%b\r\n%b" % (head, said, b"" if client.stays else CLOSE, body))
         return True
 
     def lost(self) -> None:
         """The connection was closed before anything came: the API closes what is idle."""
         self._passages.metrics.inflight -= 1
-        self._end()
+        self.abandon()
         self._client.pass_slowly(None)
-
-    def _end(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._taken.abandon()
 
     def late(self, error: UpstreamError) -> None:
         """Nothing came in time."""
@@ -229,9 +218,11 @@ class Passage:
 
     def abandon(self) -> None:
         """Nobody wants the answer that has begun."""
-        self._end()
+        if not self._ended:
+            self._ended = True
+            self._taken.abandon()
 
     def leave(self) -> None:
         """Nobody wants the answer any more."""
         self._passages.metrics.inflight -= 1
-        self._end()
+        self.abandon()

@@ -321,7 +321,7 @@ class AtOnce:
     def answered(self, route: str, status: int) -> None:
         """The answer is here, whole."""
         self._upstream.observe(route, str(status), monotonic() - self._started)
-        self._pool.address.failures = 0
+        self._pool.address.succeeded()
         self._pool.release(self._connection, reuse=True)
 
     async def exchange(self, route: str) -> Exchange:
@@ -408,11 +408,14 @@ class Upstream:
                 self.observe(route, error.kind, monotonic() - started)
             raise
         self.observe(route, str(head.status), monotonic() - started)
-        if head.status in OUTAGES:
-            self.blame(pool.address)
-        else:
-            pool.address.succeeded()
+        self._judge(pool.address, head)
         return Exchange(pool, connection, head, None)
+
+    def _judge(self, address: Address, head: ResponseHead) -> None:
+        if head.status in OUTAGES:
+            self.blame(address)
+        else:
+            address.succeeded()
 
     async def _ask(self, request: Outgoing, informational: Callable[[ResponseHead], None] | None) -> Exchange:
         self._turn += 1
@@ -426,10 +429,7 @@ class Upstream:
                 if last or error.kind not in {"connect", "connect_timeout"}:
                     raise
             else:
-                if exchange.head.status in OUTAGES:
-                    self.blame(address)
-                else:
-                    address.succeeded()
+                self._judge(address, exchange.head)
                 return exchange
         raise AssertionError("an API has at least one address")
 

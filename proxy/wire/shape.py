@@ -50,6 +50,10 @@ class Kept:
     length: int = 0
     """Of an answer: the group that is its Content-Length."""
 
+    def kept(self, found: re.Match[bytes]) -> bytes:
+        """What is passed on of a head that matches."""
+        return found[1] if self.pieces == (1,) else b"".join(found.group(*self.pieces))
+
 
 def passed_on(method: bytes, names: Sequence[bytes]) -> Kept | None:
     """For requests without a body, to be used with fullmatch. None if such a request is not passed on as simply."""
