@@ -512,7 +512,7 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
         took_s=got.took_s,
         status=head.status,
         reason=head.reason,
-        head=block(fields),
+        lines=block(fields),
         generated=lifetime.generated,
         fresh_until=lifetime.fresh_until,
         revalidate_s=lifetime.revalidate_s,

@@ -17,6 +17,7 @@ import zstandard
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
 from proxy.policy.storable import Lifetime
+from proxy.store.heads import Form
 from proxy.wire.fields import Fields, block, first, from_block
 from proxy.wire.response import common_reason
 
@@ -61,8 +62,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     """The last purge seen before the API was asked (see `policy.purges`)."""
     status: int
     reason: bytes
-    head: bytes
-    """End-to-end fields as lines, each with its CRLF."""
+    lines: bytes
+    """End-to-end fields as lines, each with its CRLF; what fills its form where it has one."""
     generated: float
     fresh_until: float
     revalidate_s: float
@@ -78,6 +79,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     took_s: float = 0.0
     """How long the API took: so long before it is due, refreshing it is under way too late."""
     body: bytes = b""
+    form: Form | None = None
+    """What the head has in common with others, in memory only: bytes from Redis that bring one are damaged."""
+
+    @property
+    def head(self) -> bytes:
+        """End-to-end fields as lines, each with its CRLF."""
+        return self.lines if self.form is None else self.form.head(self.lines)
 
     @property
     def is_signpost(self) -> bool:
@@ -89,7 +97,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
         """Bytes in memory."""
         texts = (*self.tags, *self.vary)
         words = sum(map(len, texts)) + len(texts) * _TAG_OVERHEAD_BYTES
-        return len(self.head) + len(self.body) + len(self.url) + len(self.key) + words + _OVERHEAD_BYTES
+        return len(self.lines) + len(self.body) + len(self.url) + len(self.key) + words + _OVERHEAD_BYTES
 
     @property
     def fields(self) -> Fields:
@@ -129,7 +137,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
         return msgspec.structs.replace(
             self,
             tags=tags,
-            head=block(fields),
+            lines=block(fields),
+            form=None,
             born=got.born,
             asked=got.asked,
             took_s=got.took_s,
@@ -162,7 +171,10 @@ _beginning_decoder = msgspec.msgpack.Decoder(_Beginning)
 def encode(entry: Entry, *, compress_above: int) -> bytes:
     """An entry as bytes for Redis. Bodies of more than `compress_above` bytes are compressed where that pays."""
     tags = tuple(map(_packed, entry.tags))
-    head = _encoder.encode(msgspec.structs.replace(entry, body=b"", url=_packed(entry.url), tags=tags))
+    bare = msgspec.structs.replace(
+        entry, lines=entry.head, form=None, body=b"", url=_packed(entry.url), tags=tags
+    )
+    head = _encoder.encode(bare)
     body, flags = entry.body, 0
     if len(body) > compress_above:
         packed = _compressor.compress(body)

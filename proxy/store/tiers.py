@@ -15,6 +15,7 @@ from proxy.policy.key import variant
 from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
 from proxy.store.entry import Damaged, Entry, body_of, concerned_in, decode, encode
+from proxy.store.heads import Forms
 from proxy.store.memory import Memory
 from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
@@ -99,6 +100,7 @@ class Tiers:
         self._damaged = damaged
         self.limits = settings.Memory()
         self.redis_limits = settings.Redis()
+        self._forms = Forms()
 
     # -- memory --
 
@@ -128,7 +130,11 @@ class Tiers:
     def holds(self, entry: Entry) -> bool:
         """Whether this very entry is in memory, and nothing newer in its place."""
         copy = self.memory.get(entry.key)
-        return copy is not None and copy.entry is entry
+        kept = None if copy is None else copy.entry
+        if kept is None or kept is entry:
+            return kept is entry
+        # Memory has it with its head in another form.
+        return (kept.body is entry.body, kept.asked, kept.times()) == (True, entry.asked, entry.times())
 
     def current(self, found: Found) -> Found | None:
         """What is left of something found a moment ago, after all purges until now."""
@@ -161,7 +167,7 @@ class Tiers:
             until = min(until, now + self.limits.max_age)
         if redis_left_s is not None:
             until = min(until, now + redis_left_s)
-        copy = Copy(entry, since=now, until=until)
+        copy = Copy(self._slim(entry), since=now, until=until)
         before = self.memory.peek(entry.key)
         if before is not None and self._is_newer(before, entry, now):
             return before
@@ -170,8 +176,15 @@ class Tiers:
         if before is not None and entry.is_signpost and before.entry.vary == entry.vary:
             # The same signpost, from Redis: what stands behind it here is still there.
             copy.variants, copy.crowded = before.variants, before.crowded
-        self.memory.put(entry.key, copy, size=entry.size, until=until)
+        self.memory.put(entry.key, copy, size=copy.entry.size, until=until)
         return copy
+
+    def _slim(self, entry: Entry) -> Entry:
+        """The same, its head without what it has in common with others of its route."""
+        if entry.form is not None:
+            return entry
+        form, lines = self._forms.split(entry.route, entry.head)
+        return entry if form is None else msgspec.structs.replace(entry, form=form, lines=lines)
 
     def _is_newer(self, copy: Copy, entry: Entry, now: float) -> bool:
         """Whether what memory has was asked for later, is good, and not from the future by a clock that was wrong."""
@@ -415,7 +428,7 @@ def signpost(entry: Entry, base_key: str) -> Entry:
         born=entry.born,
         status=0,
         reason=b"",
-        head=b"",
+        lines=b"",
         generated=entry.generated,
         asked=entry.asked,
         fresh_until=entry.fresh_until,

@@ -4,17 +4,24 @@ python -m tests.bench.memory [--json FILE]
 """
 
 import argparse
+import asyncio
 import gc
 import json
 import sys
 import tracemalloc
 from pathlib import Path
 
+from proxy import settings
+from proxy.metrics import Metrics
+from proxy.policy.routes import prepare
+from proxy.purge_log import PurgeLog
 from proxy.store.entry import Entry
 from proxy.store.memory import Memory
-from proxy.store.tiers import Copy
+from proxy.store.tiers import Copy, Tiers
+from proxy.tasks import Tasks
 
 COUNT = 20_000
+ROUTE = prepare(settings.Route(match="/api/events/{id}", name="events", ttl=300.0))
 
 
 def entry(number: int, size: int) -> Entry:
@@ -30,7 +37,7 @@ def entry(number: int, size: int) -> Entry:
         born=(1_700_000_000_000 + number) << 20,
         status=200,
         reason=b"OK",
-        head=head,
+        lines=head,
         generated=1.7e9 + number,
         fresh_until=1.7e9 + number + 300,
         revalidate_s=30.0,
@@ -41,16 +48,15 @@ def entry(number: int, size: int) -> Entry:
     )
 
 
-def measure(size: int, count: int = COUNT) -> dict[str, float]:
+async def measure(size: int, count: int = COUNT) -> dict[str, float]:
     """Bytes per entry with a body of `size` bytes: really taken, and charged."""
     memory: Memory[Copy] = Memory(max_bytes=2**40, max_object_bytes=2**30)
+    tiers = Tiers(memory, None, PurgeLog(None, Metrics("bench"), Tasks()), lambda _: None)
     gc.collect()
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for number in range(count):
-        made = entry(number, size)
-        memory.put(made.key, Copy(made, since=1.7e9, until=1.8e9), size=made.size, until=1.8e9)
-        del made
+        tiers.remember(entry(number, size), ROUTE, 1.7e9 + number)
     gc.collect()
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -61,7 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    rows = [measure(size) for size in (0, 1024, 16 * 1024)]
+    rows = [asyncio.run(measure(size)) for size in (0, 1024, 16 * 1024)]
     print(f"{'body':>8} {'really taken':>14} {'charged':>10}")
     for row in rows:
         print(f"{row['body_bytes']:>8.0f} {row['real_bytes']:>14.0f} {row['charged_bytes']:>10.0f}")

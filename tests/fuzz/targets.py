@@ -465,7 +465,7 @@ _ENTRY = an_entry(
     url="/events?page=1",
     tags=("events", "event:1"),
     born=1,
-    head=b"Content-Type: application/json\r\nX-Latin: \xe9\r\n",
+    lines=b"Content-Type: application/json\r\nX-Latin: \xe9\r\n",
     revalidate_s=1.0,
     error_s=1.0,
     keep_until=_NOW + 600,

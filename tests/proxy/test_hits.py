@@ -117,7 +117,7 @@ class Core:
                 "url": lookup.key.url.decode("latin-1"),
                 "tags": lookup.match.tags,
                 "route": lookup.route.name,
-                "head": HEAD,
+                "lines": HEAD,
                 "body": b"0123456789",
                 "keep_until": self.now + 1000,
                 "born": self.log.purges.last,
@@ -373,7 +373,7 @@ async def test_what_is_stored_anew_after_a_purge_is_ready_at_once(core: Core) ->
 def test_what_takes_its_place_is_what_is_answered(core: Core) -> None:
     core.store(get())
     hit = core.known(get())
-    core.store(get(), body=b"another", head=b"Content-Length: 7\r\n", fresh_until=core.now + 5)
+    core.store(get(), body=b"another", lines=b"Content-Length: 7\r\n", fresh_until=core.now + 5)
 
     answer, ready = core.ask(get())
     assert answer is not None
@@ -752,7 +752,7 @@ def test_what_a_client_makes_up_is_counted(core: Core, line: str) -> None:
 
 
 def test_parts_of_bodies_are_not_kept_beside_the_whole(core: Core) -> None:
-    core.store(get(), body=bytes(100_000), head=b"Content-Length: 100000\r\n")
+    core.store(get(), body=bytes(100_000), lines=b"Content-Length: 100000\r\n")
     for number in range(50):
         for _ in range(OFTEN + 1):
             answer, _ = core.ask(get("/a/1", f"Range: bytes={number}-{99_000 + number}"))

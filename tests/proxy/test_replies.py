@@ -27,7 +27,7 @@ ENTRY = Entry(
     born=0,
     status=200,
     reason=b"Fine",
-    head=block(FIELDS),
+    lines=block(FIELDS),
     generated=NOW - 7,
     fresh_until=NOW + 53,
     revalidate_s=0.0,
@@ -122,7 +122,7 @@ def test_a_range_beyond_the_end_is_told_the_length() -> None:
     [
         pytest.param(replace(ENTRY, status=404), id="an error"),
         pytest.param(
-            replace(ENTRY, head=ENTRY.head + b"Accept-Ranges: none\r\n"), id="an answer that says so"
+            replace(ENTRY, lines=ENTRY.head + b"Accept-Ranges: none\r\n"), id="an answer that says so"
         ),
     ],
 )

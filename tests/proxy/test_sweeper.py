@@ -46,7 +46,7 @@ class Replica:
 
 
 def entry(key: str, *, tag: str, born: int, head: bytes = b"") -> Entry:
-    return an_entry(key=key, url=f"/{key}", tags=(tag,), born=born, head=head, body=b"x" * 2000)
+    return an_entry(key=key, url=f"/{key}", tags=(tag,), born=born, lines=head, body=b"x" * 2000)
 
 
 @asynccontextmanager
@@ -245,7 +245,8 @@ async def test_a_thousand_patterns_do_not_make_a_sweep_of_memory_last() -> None:
         tiers.sweep(time.time())
         took_s.append(time.process_time() - began)
 
-    assert max(took_s) < 0.02
+    # 2 ms in fact, and nine times that while coverage looks on; all 3,000 at once would be seconds.
+    assert max(took_s) < 0.2
     assert memory.entries == 3000
 
 

@@ -32,7 +32,8 @@ def api(request: pytest.FixtureRequest, cache: Path) -> Iterator[Api]:
         return
     server = request.getfixturevalue("mariadb_server")
     assert isinstance(server, Server)
-    server.run("CREATE DATABASE sample_api")
+    # It may be there: with another sample in between, this one is asked for twice.
+    server.run("CREATE DATABASE IF NOT EXISTS sample_api")
     with running(cache, "--dsn", server.dsn("sample_api")) as started:
         yield started
 

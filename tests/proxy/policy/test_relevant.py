@@ -50,7 +50,7 @@ _ANSWER = (
     (b"Date", b"Fri, 15 Jan 2027 08:00:00 GMT"),
     (b"Content-Type", b"text/plain"),
 )
-_STORED = an_entry(NOW, head=block(_ANSWER), body=b"0123456789")
+_STORED = an_entry(NOW, lines=block(_ANSWER), body=b"0123456789")
 _VARYING = an_entry(NOW, vary=tuple(name.decode() for name in _VARIES))
 
 

@@ -24,7 +24,7 @@ ENTRY = Entry(
     born=1_800_000_000_000 << 20,
     status=200,
     reason=b"OK",
-    head=b"Content-Type: application/json\r\nSurrogate-Key: event:7\r\n",
+    lines=b"Content-Type: application/json\r\nSurrogate-Key: event:7\r\n",
     generated=1_800_000_000.25,
     fresh_until=1_800_000_060.25,
     revalidate_s=30.0,
@@ -64,7 +64,7 @@ ENTRIES = st.builds(
     born=st.integers(0, 2**63),
     status=st.integers(0, 999),
     reason=st.binary(max_size=9),
-    head=st.binary(max_size=40),
+    lines=st.binary(max_size=40),
     generated=INSTANTS,
     fresh_until=INSTANTS,
     revalidate_s=INSTANTS,
@@ -239,6 +239,10 @@ def test_what_is_forged_below_is_an_entry_but_for_what_is_changed() -> None:
         pytest.param(
             forged(msgspec.msgpack.encode(changed(url="/\u20ac"))), "head", id="a URL never written so"
         ),
+        *(
+            pytest.param(forged(HEAD[:-1] + msgspec.msgpack.encode(form)), "head", id=f"a form {form!r}")
+            for form in ("A: %99999999b\r\n", ["A: %b\r\n", [None]], {"_pattern": "x"}, 1, True)
+        ),
         pytest.param(forged(HEAD, bytes(MAX_BODY + 1)), "too large", id="a body that is too large"),
         pytest.param(forged(HEAD, BOMB, flags=1), "too large", id="a decompression bomb"),
         pytest.param(forged(HEAD, UNSIZED, flags=1), "too large", id="a bomb that does not tell its size"),
@@ -275,7 +279,7 @@ def test_whatever_is_forged_is_an_entry_or_damaged_and_nothing_else(
 
 
 def test_a_larger_entry_counts_for_more() -> None:
-    more = {"body": 1, "head": 1, "url": 1, "key": 1}
+    more = {"body": 1, "lines": 1, "url": 1, "key": 1}
     grown = [
         changed(**{name: getattr(ENTRY, name) + ("x" if name in {"url", "key"} else b"x")}).size
         for name in more
@@ -341,7 +345,7 @@ def living(fields: Fields, entry: Entry = ENTRY) -> Entry:
 def test_a_304_gives_an_entry_new_fields_and_times_and_leaves_the_body() -> None:
     fields: Fields = ((b"ETag", b'"b"'), (b"Last-Modified", b"x"), (b"Surrogate-Key", b"event:7"))
     expected = changed(
-        head=block(fields),
+        lines=block(fields),
         tags=("new",),
         born=9,
         asked=1_800_000_001_000_000,

@@ -23,7 +23,7 @@ from tests.redis_tiers import needs_redis, tier_on
 
 NOW = 1_800_000_000.0
 NOBODY: Fields = ()
-ENTRY = an_entry(NOW, born=record_id("5-0"), head=b"A: b\r\n", keep_until=NOW + 100, body=b"body" * 1000)
+ENTRY = an_entry(NOW, born=record_id("5-0"), lines=b"A: b\r\n", keep_until=NOW + 100, body=b"body" * 1000)
 
 
 @dataclass

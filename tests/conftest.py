@@ -1,0 +1,21 @@
+"""How tests are shared among pytest-xdist's processes: what uses the same servers stays together, what takes long begins."""
+
+from pathlib import Path
+
+import pytest
+
+_DEMO = Path(__file__).parent / "proxy" / "demo"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    stage = callspec.params.get("stage", "") if callspec is not None else ""
+    # The sample API is built once for all of its tests.
+    place = _DEMO if _DEMO in item.path.parents else item.path
+    return f"{place} {stage}"
