@@ -129,6 +129,13 @@ class Upstream(Group, frozen=True, kw_only=True):
             description="Idle connections are kept so long. 4s: below the 5s after which many servers close theirs."
         ),
     ] = 4.0
+    reuse_for_writes: Annotated[
+        Seconds,
+        Meta(
+            description="What may not be sent twice (POST, PATCH, whatever has a body) takes a connection whose last answer ended "
+            "no longer ago, else a new one. 1s: no common server closes its own so soon. `0s`: always a new one."
+        ),
+    ] = 1.0
     max_head: Annotated[Bytes, Meta(description="Largest head of an answer.")] = 64 * 1024
     eject_after: Annotated[
         int,

@@ -21,6 +21,8 @@ from proxy.wire.fields import Fields, block
 from proxy.wire.response import OUTAGES, ResponseHead, is_event_stream
 
 # RFC 9110 section 9.2.2.
+# An API that closed a connection soon after an answer, without a word, may do so again: no write is at stake for so long.
+_WARY_S = 60.0
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 # RFC 9110 section 10.1.1: a client need not wait for 100 for ever, and some servers never send it.
 _CONTINUE_WAIT_S = 1.0
@@ -174,6 +176,8 @@ class _Pool:
         self._idle: list[tuple[Connection, float]] = []
         """Each with the (monotonic) time at which its last answer ended, oldest first."""
         self._expiry: asyncio.TimerHandle | None = None
+        self._wary_until = 0.0
+        """Until then (monotonic) nothing that may not be sent twice goes out over a connection that was used before."""
         self._in_use = 0
         most = limits.max_connections
         self._all = _Slots(most)
@@ -200,8 +204,8 @@ class _Pool:
                 self._paced.give_back()
             raise
 
-    async def acquire(self, *, fresh: bool, paced: bool) -> tuple[Connection, bool]:
-        """A connection, and whether it was used before. Raises UpstreamError."""
+    async def acquire(self, *, rested_s: float, paced: bool) -> tuple[Connection, bool]:
+        """A connection, and whether it was used before: if so, at most `rested_s` seconds ago. Raises UpstreamError."""
         if not self._take_slots(paced=paced):
             try:
                 async with asyncio.timeout(self.limits.queue_timeout):
@@ -210,7 +214,7 @@ class _Pool:
                 raise UpstreamError("busy", 503, "all connections to the API are in use") from error
         self._in_use += 1
         try:
-            reused = None if fresh else self._take_idle()
+            reused = self._take_idle(rested_s)
             connection = reused or await self._connect()
         except BaseException:
             self._let_go(paced=paced)
@@ -239,13 +243,23 @@ class _Pool:
         self.address.inflight += 1
         return connection
 
-    def _take_idle(self) -> Connection | None:
-        while self._idle:
-            connection, _ = self._idle.pop()
-            if connection.reusable:
+    def _take_idle(self, rested_s: float = math.inf) -> Connection | None:
+        now, once = monotonic(), rested_s < math.inf
+        if once and now < self._wary_until:
+            return None
+        # The last one is the one that was used last: where it has rested for too long, all have.
+        while self._idle and self._idle[-1][1] > now - rested_s:
+            connection, since = self._idle.pop()
+            if connection.reusable and not (once and connection.has_news()):
                 return connection
+            if min(connection.lost_at, now) - since < self.limits.reuse_for_writes:
+                self.be_wary()
             connection.close()
         return None
+
+    def be_wary(self) -> None:
+        """The API closed a connection without a word, and may do so again."""
+        self._wary_until = monotonic() + _WARY_S
 
     def _let_go(self, *, paced: bool) -> None:
         self._in_use -= 1
@@ -442,17 +456,23 @@ class Upstream:
     async def _ask_at(
         self, pool: _Pool, request: Outgoing, informational: Callable[[ResponseHead], None] | None
     ) -> Exchange:
-        # An idle connection may be closed by the API in the very moment in which it is used. Only what may be sent
-        # twice runs that risk; the rest takes a new connection, 0.1 ms on loopback.
+        # An idle connection may be closed by the API in the very moment in which it is used. What may not be sent twice
+        # takes one only where the API hardly has a reason to, having just answered; else a new one, 0.2 ms on loopback.
         repeatable = request.method in _IDEMPOTENT and request.body is None and not request.upgrade
-        connection, reused = await pool.acquire(fresh=not repeatable or request.again, paced=request.paced)
+        rested_s = math.inf if repeatable else self._limits.reuse_for_writes
+        if request.again:
+            pool.be_wary()
+        if request.again or request.upgrade:
+            rested_s = 0.0
+        connection, reused = await pool.acquire(rested_s=rested_s, paced=request.paced)
         try:
             return await self._exchange(pool, connection, request, informational)
         except UpstreamError as error:
             # Only a connection that was closed: an API that is silent is not asked a second time.
             if not (reused and repeatable and error.kind == "reset" and not connection.answered):
                 raise
-        connection, _ = await pool.acquire(fresh=True, paced=request.paced)
+        pool.be_wary()
+        connection, _ = await pool.acquire(rested_s=0.0, paced=request.paced)
         return await self._exchange(pool, connection, request, informational)
 
     async def _exchange(

@@ -1,10 +1,12 @@
 """One connection to the API: an answer taken apart as it comes, with back-pressure both ways."""
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from math import inf
+from time import monotonic
 from typing import Protocol, cast
 
 from proxy import settings
@@ -84,6 +86,8 @@ class Connection(asyncio.Protocol):
         """Whether a client sets the pace of what it is used for."""
         self.answered = False
         """Whether any byte of the current answer has come."""
+        self.lost_at = inf
+        """When (monotonic) it ended, if that was while it was idle."""
 
     # -- asyncio calls these --
 
@@ -104,6 +108,7 @@ class Connection(asyncio.Protocol):
             )
         elif self._state is _State.IDLE:
             self._state = _State.LOST
+            self.lost_at = monotonic()
         self._writable.set()
         self._wake()
         if self._asker is not None:
@@ -232,6 +237,14 @@ class Connection(asyncio.Protocol):
             and self._transport is not None
             and not self._transport.is_closing()
         )
+
+    def has_news(self) -> bool:
+        """Whether something has come, its end perhaps, that the event loop has not seen yet."""
+        if self._transport is None:
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def begin(self, method: str, *, upgrade: bool) -> None:
         """A new exchange."""

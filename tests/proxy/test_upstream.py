@@ -1,6 +1,7 @@
 """Asking a real socket that misbehaves; whole processes do so in tests/flow/test_api_faults.py and test_keepalive.py."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -125,6 +126,86 @@ async def test_without_keepalive_every_request_has_a_connection_of_its_own(api: 
 
     assert api.accepted == 3
     await until(lambda: api.open == 0)
+
+
+WRITE = Outgoing(method="POST", target=b"/", fields=((b"Host", b"a"),))
+
+
+async def test_a_write_takes_a_connection_that_was_used_a_moment_ago(api: Origin) -> None:
+    upstream = upstream_of(api)
+    for request in (get(), WRITE, WRITE, post(pieces(b"body"))):
+        await ask(upstream, request)
+
+    assert api.accepted == 1
+    upstream.close()
+
+
+@pytest.mark.parametrize(
+    ("reused_s", "request_"),
+    [
+        pytest.param(0.05, WRITE, id="it has rested for longer"),
+        pytest.param(0.0, WRITE, id="never"),
+        pytest.param(
+            60.0, Outgoing(method="GET", target=b"/", fields=((b"Host", b"a"),), upgrade=True), id="an upgrade"
+        ),
+    ],
+)
+async def test_else_it_takes_a_new_one(api: Origin, reused_s: float, request_: Outgoing) -> None:
+    upstream = upstream_of(api, reuse_for_writes=reused_s)
+    await ask(upstream, get())
+    await asyncio.sleep(0.1)
+    await ask(upstream, request_)
+
+    assert api.accepted == 2
+    upstream.close()
+
+
+async def test_no_write_goes_out_over_a_connection_whose_end_has_come_though_nobody_has_looked() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        loop = asyncio.get_running_loop()
+        upstream = Upstream(
+            settings.Upstream(url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=2.0), Seen()
+        )
+        first = asyncio.ensure_future(ask(upstream, get()))
+        api, _ = await loop.run_in_executor(None, listening.accept)
+        await loop.run_in_executor(None, api.recv, 1000)
+        api.sendall(framed(b"fine"))
+        assert await first == (200, b"fine")
+        # From here on the event loop does not run until the write is under way.
+        api.close()
+        second = asyncio.ensure_future(ask(upstream, WRITE))
+        api, _ = await loop.run_in_executor(None, listening.accept)
+        await loop.run_in_executor(None, api.recv, 1000)
+        api.sendall(framed(b"once"))
+
+        assert await second == (200, b"once")
+        api.close()
+        upstream.close()
+
+
+async def test_an_api_that_closes_soon_after_its_answers_is_trusted_with_no_write_for_a_while(
+    api: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closing(asked: Asked) -> None:
+        await ok(b"fine")(asked)
+        asked.close()
+
+    api.on("/closing", closing)
+    upstream = upstream_of(api)
+    await ask(upstream, get(b"/closing"))
+    await until(lambda: api.open == 0)
+    # Whoever asks next finds that connection closed.
+    await ask(upstream, get())
+    await ask(upstream, WRITE)
+    accepted = [api.accepted]
+    now = time.monotonic()
+    monkeypatch.setattr("proxy.upstream.monotonic", lambda: now + 61)
+    await ask(upstream, get())
+    await ask(upstream, WRITE)
+    accepted.append(api.accepted)
+
+    assert accepted == [3, 3]
+    upstream.close()
 
 
 @pytest.mark.parametrize("how", ["abandoned", "cancelled", "queued behind"])
