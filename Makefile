@@ -5,12 +5,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 TESTS  ?= tests
+PROCESSES ?= 3
 SECONDS ?= 60
 MINUTES ?= 30
 BENCH  ?= speed redis fleet memory hostile eviction
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench soak fuzz docs lock clean
+.PHONY: help run test coverage check format bench soak fuzz docs lock clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -32,12 +33,12 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 run: $(VENV)/.run ## Start the proxy before a sample event API, and say what to try.
 	@exec $(BIN)/crowdgate-proxy demo $(ARGS)
 
-test: $(VENV)/.dev ## Install what the tests need and run them (TESTS=tests/proxy for a part).
+test: $(VENV)/.dev ## Install what the tests need and run them (TESTS=tests/proxy for a part, PROCESSES=0 for one process).
 	@tests/install.sh
-	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(TESTS) $(ARGS)
-	@$(BIN)/python -m coverage combine --quiet
-	@$(BIN)/python -m coverage report --skip-covered | tail -n 40
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS)
+
+coverage: ## The same, and which lines they run (those of processes that tests start are not seen).
+	@$(MAKE) test ARGS='--cov --cov-report term:skip-covered $(ARGS)'
 
 check: $(VENV)/.dev ## Formatting, lint, types, import contracts, generated docs.
 	$(BIN)/ruff format --check

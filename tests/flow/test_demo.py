@@ -58,9 +58,12 @@ class Demo:
             return str(answer.headers["Cache-Status"])
 
     def ended(self) -> tuple[int, str]:
-        """Exit code and what it said on standard error."""
+        """Exit code, and what it said on standard error but for the progress of building the sample."""
         _, errors = self.process.communicate(timeout=_END_S)
-        return self.process.returncode, errors
+        lines = errors.splitlines(keepends=True)
+        return self.process.returncode, "".join(
+            [line for line in lines if not line.startswith("sample data:")]
+        )
 
 
 def _start(cache: Path, *options: str, session: bool = False) -> subprocess.Popen[str]:

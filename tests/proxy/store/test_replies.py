@@ -192,7 +192,8 @@ def test_what_is_absurd_is_refused_before_anything_is_kept(wire: bytes) -> None:
         try:
             with pytest.raises(InvalidResponse):
                 all_of(pieces)
-            assert time.process_time() - cpu < 0.1
+            # 0.02 in fact, of a processor that others use as well.
+            assert time.process_time() - cpu < 0.5
             assert tracemalloc.get_traced_memory()[1] < 1_000_000
         finally:
             tracemalloc.stop()
@@ -216,7 +217,7 @@ def test_a_large_value_is_put_together_once() -> None:
         [wire[at : at + 100] for at in range(0, len(wire), 100)], limits=Limits(value_bytes=len(value))
     )
     assert got == [value]
-    assert time.process_time() - cpu < 0.3
+    assert time.process_time() - cpu < 1
 
 
 def test_what_was_taken_is_not_held() -> None:
