@@ -23,7 +23,7 @@ from proxy.policy.relevant import is_relevant
 from proxy.policy.routes import Route
 from proxy.purge_log import CLOCK, PurgeLog
 from proxy.shapes import Names, Often, Shape
-from proxy.store.entry import beginning
+from proxy.store.entry import Beginning, beginning
 from proxy.store.s3fifo import MAX_USES, S3FIFO, Node
 from proxy.store.tiers import POPULAR, Copy, Found, Raw, Tiers, variant_key
 from proxy.wire.request import Limits
@@ -92,7 +92,7 @@ class Shared(Told):
 
     __slots__ = ("begins", "key")
 
-    def __init__(self, key: str, begins: bytes) -> None:
+    def __init__(self, key: str, begins: Beginning) -> None:
         super().__init__()
         self.key = key
         self.begins = begins

@@ -227,20 +227,38 @@ def decode(data: bytes, *, key: str, max_body: int) -> Entry:
     return msgspec.structs.replace(entry, route=route, reason=reason, url=url, tags=tags, body=body)
 
 
-def beginning(data: bytes) -> bytes:
+class Beginning(msgspec.Struct, frozen=True, gc=False):
     """What tells an entry from all others that are not damaged: when it was asked for, its size and its checksum."""
-    return data[:_HEAD_AT]
+
+    data: bytes
+    checksum: int
+    summed: int
+    """The checksum of what is before the head."""
+    body_at: int
+    flags: int
 
 
-def body_of(data: bytes, *, begins: bytes, max_body: int) -> bytes | None:
+def beginning(data: bytes) -> Beginning:
+    """That of an entry that was decoded."""
+    magic, flags, head_size, asked = _PREFIX.unpack_from(data)
+    (checksum,) = _CHECKSUM.unpack_from(data, _PREFIX.size)
+    return Beginning(
+        data=data[:_HEAD_AT],
+        checksum=checksum,
+        summed=crc32(_PREFIX.pack(magic, flags, head_size, asked)),
+        body_at=_HEAD_AT + head_size,
+        flags=flags,
+    )
+
+
+def body_of(data: bytes, *, begins: Beginning, max_body: int) -> bytes | None:
     """The body in `data`, if that is an entry that begins as one that was decoded; else None. Raises Damaged."""
-    if data[:_HEAD_AT] != begins:
+    if not data.startswith(begins.data):
         return None
-    _, flags, head_size, _ = _PREFIX.unpack_from(data)
     payload = memoryview(data)[_HEAD_AT:]
-    if crc32(payload, crc32(data[: _PREFIX.size])) != int.from_bytes(data[_PREFIX.size : _HEAD_AT]):
+    if crc32(payload, begins.summed) != begins.checksum:
         raise Damaged("checksum")
-    return _body(payload[head_size:], flags, max_body)
+    return _body(payload[begins.body_at - _HEAD_AT :], begins.flags, max_body)
 
 
 def head_end(data: bytes) -> int:

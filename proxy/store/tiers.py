@@ -14,7 +14,7 @@ from proxy.policy.freshness import MAX_SKEW_S, Times, may_be_due_from
 from proxy.policy.key import variant
 from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
-from proxy.store.entry import Damaged, Entry, body_of, concerned_in, decode, encode
+from proxy.store.entry import Beginning, Damaged, Entry, body_of, concerned_in, decode, encode
 from proxy.store.heads import Forms
 from proxy.store.memory import Memory
 from proxy.store.shared import Put, SharedTier
@@ -275,7 +275,7 @@ class Tiers:
             return None
         return Found(entry=entry, soft_purged=purges.standing(entry.concerned).soft_at)
 
-    def body_of(self, raw: Raw, begins: bytes) -> bytes | None:
+    def body_of(self, raw: Raw, begins: Beginning) -> bytes | None:
         """The body that Redis has of an entry that is known but for that; None if it's another, or damaged (see `found_in`)."""
         try:
             return body_of(raw[0], begins=begins, max_body=self.redis_limits.max_value)
