@@ -519,8 +519,7 @@ def make_entry(  # noqa: PLR0913 - an entry is made of all of these, in one plac
         error_s=lifetime.error_s,
         keep_until=lifetime.keep_until,
         explicit=lifetime.explicit,
-        never_stale=lifetime.never_stale,
-        immutable=lifetime.immutable,
+        binds=lifetime.binds,
         vary=tuple(name.decode("latin-1") for name in names),
         body=body,
     )

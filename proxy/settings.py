@@ -132,8 +132,8 @@ class Upstream(Group, frozen=True, kw_only=True):
     reuse_for_writes: Annotated[
         Seconds,
         Meta(
-            description="What may not be sent twice (POST, PATCH, whatever has a body) takes a connection whose last answer ended "
-            "no longer ago, else a new one. 1s: no common server closes its own so soon. `0s`: always a new one."
+            description="What may not be sent twice (POST, PATCH, whatever has a body) takes a connection whose last "
+            "answer ended no longer ago, else a new one. 1s: no common server closes its own so soon. `0s`: always new ones."
         ),
     ] = 1.0
     max_head: Annotated[Bytes, Meta(description="Largest head of an answer.")] = 64 * 1024

@@ -33,6 +33,14 @@ KEEP_FOR_MAX_STALE_S = 60.0
 GUESSED_STATUSES = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 451, 501})
 # A tenth of the time since it last changed (RFC 9111 section 4.2.2).
 _GUESSED_PART = 0.1
+NEVER_STALE, IMMUTABLE = "never stale", "immutable"
+# All that there are: entries share them.
+_BINDS = {
+    (False, False): (),
+    (True, False): (NEVER_STALE,),
+    (False, True): (IMMUTABLE,),
+    (True, True): (NEVER_STALE, IMMUTABLE),
+}
 # `must-understand` asks for more than a number between 200 and 599: these are registered, and RFC 9110 says of them
 # nothing that we don't do.
 _UNDERSTOOD = frozenset(int(status) for status in HTTPStatus if status >= 200) - {206, 304}
@@ -85,6 +93,11 @@ class Lifetime:
     """It won't change while it is fresh (RFC 8246)."""
     withheld: frozenset[bytes] = frozenset()
     """Fields, in lower case, that only the client that asked may see."""
+
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """Which of NEVER_STALE and IMMUTABLE hold."""
+        return _BINDS[self.never_stale, self.immutable]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

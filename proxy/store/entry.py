@@ -16,12 +16,12 @@ import zstandard
 
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
-from proxy.policy.storable import Lifetime
+from proxy.policy.storable import IMMUTABLE, NEVER_STALE, Lifetime
 from proxy.store.heads import Form
 from proxy.wire.fields import Fields, block, first, from_block
 from proxy.wire.response import common_reason
 
-VERSION = 4
+VERSION = 5
 # What begins as entries of this version do, and where in them it says when the API was asked: scripts read it too.
 MAGIC = b"CG%c" % VERSION
 ASKED_AT = slice(8, 24)
@@ -70,8 +70,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
     error_s: float
     keep_until: float
     explicit: bool
-    never_stale: bool = False
-    immutable: bool = False
+    binds: tuple[str, ...] = ()
+    """What else its directives say for as long as it is kept: NEVER_STALE, IMMUTABLE."""
     vary: tuple[str, ...] = ()
     """The names of the headers that its key is made of; of a signpost, its variants' keys."""
     asked: int = 0
@@ -127,8 +127,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             revalidate_s=self.revalidate_s,
             error_s=self.error_s,
             keep_until=self.keep_until,
-            never_stale=self.never_stale,
-            immutable=self.immutable,
+            never_stale=NEVER_STALE in self.binds,
+            immutable=IMMUTABLE in self.binds,
             soft_purged=soft_purged,
         )
 
@@ -148,8 +148,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False
             error_s=lifetime.error_s,
             keep_until=lifetime.keep_until,
             explicit=lifetime.explicit,
-            never_stale=lifetime.never_stale,
-            immutable=lifetime.immutable,
+            binds=lifetime.binds,
         )
 
 

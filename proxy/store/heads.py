@@ -36,7 +36,7 @@ class Form:
 
     def fits(self, values: tuple[bytes, ...]) -> bool:
         """Whether a head with these values differs from others in the gaps alone."""
-        return all([mine in {None, value} for mine, value in zip(self._values, values, strict=True)])
+        return all(mine in {None, value} for mine, value in zip(self._values, values, strict=True))
 
     def widened(self, names: tuple[bytes, ...], values: tuple[bytes, ...]) -> "Form":
         """The form that fits these values as well."""
@@ -45,9 +45,7 @@ class Form:
 
     def filling(self, values: tuple[bytes, ...]) -> bytes:
         """What a head with these values, which fit, has of its own."""
-        return b"\n".join(
-            [value for mine, value in zip(self._values, values, strict=True) if mine is None]
-        )
+        return b"\n".join([value for mine, value in zip(self._values, values, strict=True) if mine is None])
 
     def head(self, filling: bytes) -> bytes:
         """The head, whole."""

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from heapq import heappush, heappushpop
-from math import inf
+from math import ceil, frexp, inf, ldexp
 from time import monotonic, time
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +29,9 @@ _LOOKS = 20
 _AT_ONCE = 1000
 _SWEPT_AT_ONCE = 5
 _SWEEP_S = 0.001
+_JUST_NOW_S = 0.1
+
+_V = TypeVar("_V", str, float)
 
 
 class Copy(msgspec.Struct, eq=False, gc=False):
@@ -40,15 +44,20 @@ class Copy(msgspec.Struct, eq=False, gc=False):
     """Requests that came for it: of late, since it was last stored anew."""
     epoch: int = -1
     standing: Standing = GOOD
-    variants: dict[str, None] | None = None
-    """Of a signpost: the keys of its variants, oldest first."""
-    crowded: bool = False
-    """Of a signpost: whether one had to go for the latest."""
 
     @property
     def due_from(self) -> float:
         """From when on it may be refreshed ahead of time (Unix seconds)."""
         return may_be_due_from(self.entry.times())
+
+
+class Sign(Copy, eq=False, gc=False):
+    """A signpost in memory."""
+
+    variants: dict[str, None] = msgspec.field(default_factory=dict[str, None])
+    """Their keys, oldest first."""
+    crowded: bool = False
+    """Whether one had to go for the latest."""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,24 +176,35 @@ class Tiers:
             until = min(until, now + self.limits.max_age)
         if redis_left_s is not None:
             until = min(until, now + redis_left_s)
-        copy = Copy(self._slim(entry), since=now, until=until)
+        # An answer that was made just now shares the number with its copy.
+        since = entry.generated if 0 <= now - entry.generated < _JUST_NOW_S else now
+        kind = Sign if entry.is_signpost else Copy
+        copy = kind(self._slim(entry), since=since, until=until)
         before = self.memory.peek(entry.key)
         if before is not None and self._is_newer(before, entry, now):
             return before
         if before is not None:
             copy.hits = before.hits // 2
-        if before is not None and entry.is_signpost and before.entry.vary == entry.vary:
+        if isinstance(copy, Sign) and isinstance(before, Sign) and before.entry.vary == entry.vary:
             # The same signpost, from Redis: what stands behind it here is still there.
             copy.variants, copy.crowded = before.variants, before.crowded
         self.memory.put(entry.key, copy, size=copy.entry.size, until=until)
         return copy
 
     def _slim(self, entry: Entry) -> Entry:
-        """The same, its head without what it has in common with others of its route."""
+        """The same, without what it has in common with others: of that there is one for all."""
         if entry.form is not None:
             return entry
         form, lines = self._forms.split(entry.route, entry.head)
-        return entry if form is None else msgspec.structs.replace(entry, form=form, lines=lines)
+        return msgspec.structs.replace(
+            entry,
+            form=form,
+            lines=lines,
+            tags=tuple(map(_one, entry.tags)),
+            revalidate_s=_one(entry.revalidate_s),
+            error_s=_one(entry.error_s),
+            took_s=_one(_about(entry.took_s)),
+        )
 
     def _is_newer(self, copy: Copy, entry: Entry, now: float) -> bool:
         """Whether what memory has was asked for later, is good, and not from the future by a clock that was wrong."""
@@ -399,9 +419,9 @@ class Tiers:
             until = max(before.entry.keep_until, entry.keep_until)
             sign = msgspec.structs.replace(sign, keep_until=until)
         copy = self.remember(sign, route, now)
-        if copy is None:
+        if not isinstance(copy, Sign):
             return
-        variants = copy.variants or {}
+        variants = copy.variants
         if len(variants) >= self.limits.max_variants:
             variants = {key: None for key in variants if key in self.memory}
         variants.pop(entry.key, None)
@@ -415,7 +435,19 @@ class Tiers:
 
     def _crowded(self, base_key: str) -> bool:
         copy = self.memory.get(base_key)
-        return copy is not None and copy.crowded
+        return isinstance(copy, Sign) and copy.crowded
+
+
+# Of a tag that thousands of entries have, or a number, one is enough.
+@lru_cache(maxsize=4096, typed=True)
+def _one(value: _V) -> _V:
+    return value
+
+
+def _about(seconds: float) -> float:
+    """Up to an eighth more, so that entries share it: odds are made of it."""
+    mantissa, exponent = frexp(seconds)
+    return ldexp(ceil(mantissa * 16) / 16, exponent)
 
 
 def signpost(entry: Entry, base_key: str) -> Entry:

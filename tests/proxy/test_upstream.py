@@ -146,7 +146,9 @@ async def test_a_write_takes_a_connection_that_was_used_a_moment_ago(api: Origin
         pytest.param(0.05, WRITE, id="it has rested for longer"),
         pytest.param(0.0, WRITE, id="never"),
         pytest.param(
-            60.0, Outgoing(method="GET", target=b"/", fields=((b"Host", b"a"),), upgrade=True), id="an upgrade"
+            60.0,
+            Outgoing(method="GET", target=b"/", fields=((b"Host", b"a"),), upgrade=True),
+            id="an upgrade",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.policy.freshness import Times
 from proxy.policy.purges import Concerned
-from proxy.policy.storable import Lifetime
+from proxy.policy.storable import IMMUTABLE, NEVER_STALE, Lifetime
 from proxy.store.entry import VERSION, Damaged, Entry, Got, concerned_in, decode, encode, head_end
 from proxy.wire.fields import Fields, block
 
@@ -73,8 +73,7 @@ ENTRIES = st.builds(
     explicit=st.booleans(),
     asked=st.integers(0, 10**16 - 1),
     took_s=INSTANTS,
-    never_stale=st.booleans(),
-    immutable=st.booleans(),
+    binds=st.sampled_from([(), (NEVER_STALE,), (IMMUTABLE,), (NEVER_STALE, IMMUTABLE)]),
     vary=st.lists(st.text(max_size=9), max_size=2).map(tuple),
     body=st.binary(max_size=60) | st.builds(bytes.__mul__, st.binary(max_size=3), st.integers(0, 300)),
 )

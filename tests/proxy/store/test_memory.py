@@ -16,7 +16,8 @@ from proxy.store.memory import ENTRY_BYTES, Evicted, Memory
 
 
 def taken(key: str, size: int) -> int:
-    return size + getsizeof(key) + ENTRY_BYTES
+    exact = size + getsizeof(key) + ENTRY_BYTES
+    return exact + -exact % 64
 
 
 def memory(*, max_bytes: int = 1 << 20, reasons: list[str] | None = None) -> Memory[str]:
