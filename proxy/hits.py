@@ -211,7 +211,8 @@ class Hits:
 
     def _renew(self, hit: Hit, now: float) -> bool:
         known = hit.known
-        if known is None:
+        # Of a route that keeps nothing in memory there's nothing to look for.
+        if known is None or not known.route.settings.memory:
             return False
         if hit.since <= now < hit.fresh_until and self._is_current(hit):
             # As it was, but for the second.
