@@ -70,7 +70,7 @@ def prepared(*args: bytes | str | int, answers: Answers = bytes) -> Command:
     return Command(args, answers, b"".join(frame))
 
 
-class Request(msgspec.Struct):
+class Request(msgspec.Struct, gc=False):
     """Commands about one key, and who wants to know."""
 
     key: bytes

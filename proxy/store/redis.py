@@ -193,7 +193,7 @@ class RedisObserver(Protocol):
     def up(self, is_up: bool) -> None: ...  # noqa: FBT001 - a gauge's value
 
 
-class _Call(msgspec.Struct):
+class _Call(msgspec.Struct, gc=False):
     """One call: what it asked of which shard, and how it ended. Neither replies nor failure: it wasn't made."""
 
     op: str
@@ -678,7 +678,11 @@ class RedisTier:
     def _answered(self, call: _Call, replies: list[Reply]) -> None:
         call.replies = replies
         shard = self._shard(call.shard)
-        error = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
+        error = None
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                error = reply
+                break
         if error is not None:
             failure = _failure_of(error)
             self._failed(call, failure)
