@@ -1,5 +1,7 @@
 """The command line of the scaler."""
 
+from importlib import import_module
+
 import click
 
 
@@ -16,7 +18,24 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     ctx.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Each in a file of its own, loaded when it is called (or listed by `--help`).
+_COMMANDS = ("simulate",)
+
+
+class _Lazy(click.Group):
+    """A group whose commands are loaded on demand."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = import_module(f"scaler.commands.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -28,5 +47,5 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
 def main() -> None:
     """Size the API's Deployment by what the proxies see, before the crowd arrives where the calendar knows it.
 
-    It has no commands yet.
+    So far it can be simulated, and does not run.
     """

@@ -1,0 +1,43 @@
+"""The calendar of a simulation: CSV of `seconds,expected_peak_rps[,name]`, in the trace's time."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from scaler.simulate.shapes import Announced
+from scaler.simulate.trace import BadTrace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEADERS = (["seconds", "expected_peak_rps"], ["seconds", "expected_peak_rps", "name"])
+
+
+def read(path: Path) -> tuple[Announced, ...]:
+    """The events of a file. Raises BadTrace, OSError."""
+    events = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, line in enumerate(csv.reader(file), 1):
+            if number == 1:
+                if line not in _HEADERS:
+                    raise BadTrace(
+                        f"{path}:1: a calendar begins with the line `seconds,expected_peak_rps` (and `,name`)"
+                    )
+            elif line:
+                events.append(_event(path, number, line))
+    return tuple(events)
+
+
+def _event(path: Path, number: int, line: list[str]) -> Announced:
+    try:
+        at, peak = int(line[0]), float(line[1])
+    except (ValueError, IndexError):
+        raise BadTrace(
+            f"{path}:{number}: `{','.join(line)}` is no row of `seconds,expected_peak_rps`"
+        ) from None
+    if at < 0 or not 0 < peak < float("inf"):
+        raise BadTrace(
+            f"{path}:{number}: an event is at 0 s or later, and expects more than 0 requests a second"
+        )
+    return Announced(at=at, peak=peak, name=line[2] if len(line) > 2 else "")
