@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from scaler.calendar import Phase
 from scaler.decision import Decision
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Seen:
 
 def wanted(seen: Seen, knobs: Demand) -> Decision:
     """Pods that what is measured wants, whatever there are."""
-    headroom = min(max(seen.surprise, knobs.headroom_min), knobs.headroom_max)
+    # How large a crowd is that begins to come, nobody knows.
+    surprise = knobs.headroom_max if seen.floor.phase is Phase.OPEN else seen.surprise
+    headroom = min(max(surprise, knobs.headroom_min), knobs.headroom_max)
     each = seen.capacity * knobs.full
     reason = (
         f"{seen.forecast.now:.0f} req/s, {seen.forecast.ahead:.0f} in {seen.horizon_s:.0f} s, "

@@ -49,7 +49,6 @@ class Sizer:
             return Decision(replicas=current, reason="nothing is known yet")
         horizon_s = self.start_s + self.knobs.interval
         ahead = forecast(self._window, now, horizon_s)
-        self._surprises.foresee(now + horizon_s, ahead.ahead)
         lead = Lead(start_s=self.start_s, spare_s=self.knobs.spare, patience_s=self.knobs.patience)
         seen = Seen(
             forecast=ahead,
@@ -58,6 +57,8 @@ class Sizer:
             capacity=self.capacity,
             horizon_s=horizon_s,
         )
+        # What was announced is no surprise.
+        self._surprises.foresee(now + horizon_s, max(ahead.ahead, seen.floor.rate))
         decision = wanted(seen, self.knobs)
         held = self._hold(now, decision.replicas)
         measured = settled(decision, current=current, held=held, tolerance=self.knobs.tolerance)

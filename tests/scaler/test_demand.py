@@ -39,6 +39,11 @@ def test_headroom_is_what_was_needed_of_late_within_limits(surprise: float, repl
     assert wanted(seen(surprise=surprise), Demand()).replicas == replicas
 
 
+def test_a_crowd_that_begins_to_come_may_be_larger_than_it_was_thought() -> None:
+    floors = [Floor(rate=900.0, event=SALE, phase=where) for where in (Phase.AHEAD, Phase.OPEN)]
+    assert [wanted(seen(floor=floor), Demand()).replicas for floor in floors] == [11, 13]
+
+
 def test_one_pod_stays() -> None:
     assert wanted(seen(ahead=0.0), Demand()).replicas == 1
 
