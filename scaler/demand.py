@@ -36,7 +36,7 @@ def wanted(seen: Seen, knobs: Demand) -> Decision:
     """Pods that what is measured wants, whatever there are."""
     # How large a crowd is that begins to come, nobody knows.
     surprise = knobs.headroom_max if seen.floor.phase is Phase.OPEN else seen.surprise
-    headroom = min(max(surprise, knobs.headroom_min), knobs.headroom_max)
+    headroom = min(max(surprise, knobs.headroom_min), _most(knobs, seen.forecast.noise))
     each = seen.capacity * knobs.full
     reason = (
         f"{seen.forecast.now:.0f} req/s, {seen.forecast.ahead:.0f} in {seen.horizon_s:.0f} s, "
@@ -63,6 +63,11 @@ def settled(decision: Decision, *, current: int, held: int, tolerance: float) ->
     if current - held < tolerance * current:
         return Decision(replicas=current, reason=f"{decision.reason}; held: {held} are hardly fewer")
     return Decision(replicas=held, reason=decision.reason)
+
+
+def _most(knobs: Demand, noise: float) -> float:
+    """Where half of it is chance, headroom buys little; what was wanted is held for longer instead (see `Sizer`)."""
+    return max(knobs.headroom_min, 1 + (knobs.headroom_max - 1) * (1 - 2 * noise))
 
 
 def _pods(number: float) -> int:

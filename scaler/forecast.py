@@ -22,7 +22,7 @@ _STEADY_NOISE = math.sqrt(SHORT_S / _STEADY_S)
 # In standard deviations: one in forty is more by chance.
 _SURE = 2.0
 # To go on growing is more than to be more.
-_SURE_OF_GROWTH = 2.6
+_SURE_OF_GROWTH = 2.8
 
 
 # By how much more came than was foreseen: in steps of 2 %, up to eight times as much.
@@ -40,6 +40,8 @@ class Forecast:
     """The larger of what came just now and in the last minute."""
     ahead: float
     """At the horizon, if it goes on as it does."""
+    noise: float = 0.0
+    """How much of it is chance: the spread of short means as a share of it, 0.5 at most."""
 
 
 def forecast(window: Window, now: float, horizon_s: float) -> Forecast:
@@ -56,7 +58,8 @@ def forecast(window: Window, now: float, horizon_s: float) -> Forecast:
     # A leap is no growth: it doesn't go on.
     growth = (min(latest - middle, middle - first) - _SURE_OF_GROWTH * window.spread) / SHORT_S
     ahead = present + max(0.0, growth) * (horizon_s + SHORT_S / 2)
-    return Forecast(now=present, ahead=ahead)
+    share = min(0.5, window.spread / present) if present > 0 else 0.0
+    return Forecast(now=present, ahead=ahead, noise=share)
 
 
 @dataclass(slots=True)

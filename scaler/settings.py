@@ -40,15 +40,15 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float,
         Meta(
             ge=1,
-            description="At most so many times. 1.25: bursts that nobody can foresee are met by quick starts, cheaper.",
+            description="At most so many times. 1.3: bursts that nobody can foresee are met by quick starts, cheaper.",
         ),
-    ] = 1.25
+    ] = 1.3
     hold: Annotated[
         Seconds,
         Meta(
-            description="Before pods go, so long nothing has wanted them. 115: four times the start-up time of a quick pod."
+            description="Before pods go, so long nothing has wanted them. 105: some start-up times of a quick pod."
         ),
-    ] = 115.0
+    ] = 105.0
     tolerance: Annotated[
         float,
         Meta(

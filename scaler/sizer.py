@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from scaler.settings import Demand
 
+# The more of what comes is chance, the longer what was wanted a moment ago is worth something.
+_NOISY = 1.5
 # As long as the longest mean that a forecast takes.
 _KEEP_S = 300.0
 
@@ -60,7 +62,7 @@ class Sizer:
         # What was announced is no surprise.
         self._surprises.foresee(now + horizon_s, max(ahead.ahead, seen.floor.rate))
         decision = wanted(seen, self.knobs)
-        held = self._hold(now, decision.replicas)
+        held = self._hold(now, decision.replicas, self.knobs.hold * (1 + _NOISY * ahead.noise))
         measured = settled(decision, current=current, held=held, tolerance=self.knobs.tolerance)
         # Pods of an event whose crowd did not come have been wanted by nothing that was measured: they go at once.
         expected, event = announced(seen, self.knobs), seen.floor.event
@@ -70,12 +72,12 @@ class Sizer:
             self._here.add(event)
         return measured if measured.replicas >= expected.replicas else expected
 
-    def _hold(self, now: float, replicas: int) -> int:
+    def _hold(self, now: float, replicas: int, hold_s: float) -> int:
         """The most that was wanted of late, this included."""
         held = self._held
         while held and held[-1][1] <= replicas:
             held.pop()
         held.append((now, replicas))
-        while held[0][0] <= now - self.knobs.hold:
+        while held[0][0] <= now - hold_s:
             held.popleft()
         return held[0][1]
