@@ -11,7 +11,7 @@ MINUTES ?= 30
 BENCH  ?= speed redis fleet memory hostile eviction
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage check format bench soak fuzz docs lock clean
+.PHONY: help run test coverage kube check format bench soak fuzz docs lock clean
 
 help: ## Show this help.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -39,6 +39,9 @@ test: $(VENV)/.dev ## Install what the tests need and run them (TESTS=tests/prox
 
 coverage: ## The same, and which lines they run (those of processes that tests start are not seen).
 	@$(MAKE) test ARGS='--cov --cov-report term:skip-covered $(ARGS)'
+
+kube: ## Build the Kubernetes control plane that tests/kube uses: once, some 9 minutes; needs Go.
+	@tests/kube/binaries/build.sh
 
 check: $(VENV)/.dev ## Formatting, lint, types, import contracts, generated docs.
 	$(BIN)/ruff format --check

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-_DEMO = Path(__file__).parent / "proxy" / "demo"
+# What these start takes seconds, and serves all tests of the folder.
+_TOGETHER = (Path(__file__).parent / "proxy" / "demo", Path(__file__).parent / "kube")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -16,6 +17,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _group(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     stage = callspec.params.get("stage", "") if callspec is not None else ""
-    # The sample API is built once for all of its tests.
-    place = _DEMO if _DEMO in item.path.parents else item.path
+    place = next((folder for folder in _TOGETHER if folder in item.path.parents), item.path)
     return f"{place} {stage}"
