@@ -111,8 +111,10 @@ class Admin:
             text += _verbose(await self._figures())
         return web.Response(status=503 if reasons else 200, text=text)
 
-    async def show_metrics(self, _request: web.Request) -> web.Response:
-        text = await _unhurried(self._proxy.metrics.pieces())
+    async def show_metrics(self, request: web.Request) -> web.Response:
+        """All families, or those that `name[]` names, as the client libraries of Prometheus have it."""
+        names = request.query.getall("name[]", None)
+        text = await _unhurried(self._proxy.metrics.pieces(names))
         return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
     async def show_stats(self, _request: web.Request) -> web.Response:

@@ -73,6 +73,7 @@ class Proxy:
         self.path = path
         self.tasks = Tasks()
         self.metrics = Metrics(_version())
+        self.metrics.started_at = time()
         self.memory: Memory[Copy] = Memory(
             max_bytes=loaded.memory.max_size,
             max_object_bytes=loaded.memory.max_size,

@@ -48,6 +48,17 @@ class Family:
     labels: tuple[str, ...] = ()
     values: Callable[[], Iterable[tuple[Labels, Value]]]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """By which it can be asked for: its own, its samples', and OpenMetrics', whose counters have no `_total`."""
+        match self.kind:
+            case "counter":
+                return self.name, self.name.removesuffix("_total")
+            case "gauge":
+                return (self.name,)
+            case "histogram":
+                return self.name, *(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
@@ -66,6 +77,12 @@ def samples(families: Iterable[Family]) -> Iterator[Sample]:
             for suffix, bound, number in _numbers(value):
                 said = labels | {"le": bound} if bound else labels
                 yield Sample(name=family.name + suffix, labels=said, value=float(number))
+
+
+def named(families: Iterable[Family], names: Iterable[str]) -> Iterator[Family]:
+    """Those that are asked for, whole; what is unknown names none."""
+    wanted = frozenset(names)
+    return (family for family in families if not wanted.isdisjoint(family.names))
 
 
 def pieces(families: Iterable[Family]) -> Iterator[str]:

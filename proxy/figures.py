@@ -11,10 +11,8 @@ import msgspec
 
 from proxy import metrics
 from proxy.metrics import BUCKETS_S, Sample, total
-from proxy.policy.outcome import Outcome
+from proxy.policy.outcome import HITS, Outcome
 
-HITS = frozenset({Outcome.HIT_MEMORY, Outcome.HIT_REDIS, Outcome.STALE, Outcome.COLLAPSED})
-"""Answered without a request to the API of their own."""
 MISSES = frozenset({Outcome.MISS, Outcome.REVALIDATED})
 """For these the API was asked."""
 

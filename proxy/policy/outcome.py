@@ -18,6 +18,10 @@ class Outcome(Enum):
     ERROR = "error"
 
 
+HITS = frozenset({Outcome.HIT_MEMORY, Outcome.HIT_REDIS, Outcome.STALE, Outcome.COLLAPSED})
+"""Answered without a request to the API of their own."""
+
+
 class Handling(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What Cache-Status says beside the outcome (RFC 9211)."""
 

@@ -63,6 +63,34 @@ async def test_readiness_says_what_is_missing_and_what_does_not_count(here: Live
     )
 
 
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("name[]=crowdgate_redis_up", [b"crowdgate_redis_up"], id="one"),
+        pytest.param("name%5B%5D=crowdgate_redis_up", [b"crowdgate_redis_up"], id="as browsers write it"),
+        pytest.param(
+            "name[]=crowdgate_warm_total&name[]=crowdgate_redis_up",
+            [b"crowdgate_warm_total", b"crowdgate_redis_up"],
+            id="two",
+        ),
+        pytest.param("name[]=unknown", [], id="an unknown one"),
+        pytest.param("name[]=", [], id="an empty one"),
+    ],
+)
+async def test_of_the_metrics_those_that_are_named_are_shown(
+    here: Live, query: str, expected: list[bytes]
+) -> None:
+    answer = await here.ask(f"/metrics?{query}")
+    families = [line.split()[2] for line in answer.body.splitlines() if line.startswith(b"# TYPE ")]
+    assert (200, expected) == (answer.status, families)
+
+
+async def test_other_parameters_choose_no_metrics(here: Live) -> None:
+    everything, others = await here.ask("/metrics"), await here.ask("/metrics?name=x&a[]=b")
+    count = len(everything.body.splitlines())
+    assert count == len(others.body.splitlines()) > 50
+
+
 @pytest.mark.parametrize("path", READS)
 async def test_head_answers_as_get_does_without_the_body(here: Live, path: str) -> None:
     head, get = await here.ask(path, method="HEAD"), await here.ask(path)

@@ -1,9 +1,11 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy import metrics as m
 from proxy.metrics import Metrics, Sample, read, total
-from proxy.policy.outcome import Outcome
+from proxy.policy.outcome import HITS, Outcome
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_every_family_says_what_it_is(metrics: Metrics) -> None:
     assert not [
         f.name for f in families if not f.documentation or f.type not in {"counter", "gauge", "histogram"}
     ]
-    assert all(family.name.startswith("crowdgate_") for family in families)
+    assert {m.STARTED} == {family.name for family in families if not family.name.startswith("crowdgate_")}
 
 
 def test_nothing_counted_is_exposed_as_well() -> None:
@@ -132,6 +134,7 @@ def test_a_method_that_a_client_made_up_is_no_label_of_its_own() -> None:
         pytest.param(m.UPSTREAM_INFLIGHT, "upstream_inflight", id="upstream inflight"),
         pytest.param(m.PURGE_LAG, "purge_lag_s", id="purge lag"),
         pytest.param(m.RELOADED, "reloaded_at", id="reloaded"),
+        pytest.param(m.STARTED, "started_at", id="started"),
         pytest.param(m.RELOAD_FAILURES, "reload_failures", id="reload failures"),
     ],
 )
@@ -189,6 +192,80 @@ def test_a_histogram_is_exposed_with_its_sum_and_count(metrics: Metrics) -> None
         total(samples, f"{name}_bucket", le="0.25"),
         total(samples, f"{name}_bucket", le="+Inf"),
     ]
+
+
+# -- the load: all routes in a few numbers --
+
+
+def of_load(metrics: Metrics) -> dict[str, float]:
+    found = exposed(metrics)
+    return {s.labels["of"]: s.value for s in found if s.name == m.LOAD} | {"s": total(found, m.LOAD_SECONDS)}
+
+
+def test_the_load_is_there_from_the_start() -> None:
+    names = ("hits", "requests", "upstream_failures", "upstream_requests", "s")
+    assert dict.fromkeys(names, 0.0) == of_load(Metrics("1"))
+
+
+def test_the_load_adds_up_all_routes() -> None:
+    metrics = Metrics("1")
+    for route in ("events", "-"):
+        for outcome in Outcome:
+            metrics.request(route, "GET", 200, outcome, 0.1)
+        for code in ("200", "404", "500", "502", "503", "504", "timeout", "connect"):
+            metrics.upstream(route, code, 0.25)
+
+    expected = {"hits": 8, "requests": 16, "upstream_failures": 10, "upstream_requests": 16, "s": 4.0}
+    assert expected == of_load(metrics)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(Outcome), st.sampled_from((200, 404)))))
+def test_the_load_is_what_the_routes_add_up_to(requests: list[tuple[str, Outcome, int]]) -> None:
+    metrics = Metrics("1")
+    for route, outcome, status in requests:
+        metrics.request(route, "GET", status, outcome, 0.1)
+        if outcome is Outcome.MISS:
+            metrics.upstream(route, str(status), 0.1)
+
+    found, load = exposed(metrics), of_load(metrics)
+    hits = sum(total(found, m.REQUESTS, cache=outcome.value) for outcome in HITS)
+    assert (total(found, m.REQUESTS), hits, total(found, m.UPSTREAM_REQUESTS)) == (
+        load["requests"],
+        load["hits"],
+        load["upstream_requests"],
+    )
+    # No count of its own beside the sum: the mean is over the requests to the API.
+    assert load["upstream_requests"] == total(found, f"{m.UPSTREAM_SECONDS}_count")
+
+
+# -- some of them --
+
+
+@pytest.mark.parametrize(
+    ("names", "families"),
+    [
+        pytest.param([m.REDIS_UP], [m.REDIS_UP], id="a gauge"),
+        pytest.param([m.REQUESTS], [m.REQUESTS], id="a counter"),
+        pytest.param(["crowdgate_requests"], [m.REQUESTS], id="a counter as OpenMetrics calls it"),
+        pytest.param([m.UPSTREAM_SECONDS], [m.UPSTREAM_SECONDS], id="a histogram"),
+        pytest.param([f"{m.UPSTREAM_SECONDS}_bucket"], [m.UPSTREAM_SECONDS], id="its buckets"),
+        pytest.param([f"{m.UPSTREAM_SECONDS}_count"], [m.UPSTREAM_SECONDS], id="its count"),
+        pytest.param([f"{m.UPSTREAM_SECONDS}_sum"], [m.UPSTREAM_SECONDS], id="its sum"),
+        pytest.param([f"{m.REDIS_UP}_sum"], [], id="a gauge has no sum"),
+        pytest.param(["crowdgate_", "", "*"], [], id="no beginnings and no patterns"),
+        pytest.param([], [], id="none"),
+        pytest.param([m.REDIS_UP, "up", m.LOAD, m.REDIS_UP], [m.LOAD, m.REDIS_UP], id="several, one twice"),
+    ],
+)
+def test_families_are_chosen_by_name(metrics: Metrics, names: list[str], families: list[str]) -> None:
+    text = "".join(metrics.pieces(names))
+
+    assert families == [line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert set(text.splitlines()) <= set(metrics.render().decode().splitlines())
+
+
+def test_without_a_choice_it_is_all_of_them(metrics: Metrics) -> None:
+    assert metrics.render().decode() == "".join(metrics.pieces(None))
 
 
 # -- the reader's side --
