@@ -1,6 +1,6 @@
 """A real control plane for the session, a namespace for each test. Without the binaries: a skip that says what to do.
 
-CROWDGATE_KUBE=required turns that skip into a failure: whoever builds them wants to know that they ran.
+KUBE_TESTS=required turns that skip into a failure: whoever builds them wants to know that they ran.
 """
 
 import os
@@ -21,7 +21,7 @@ def kube() -> Iterator[Cluster]:
     """Its autoscaler looks every second, and forgets what it recommended as soon."""
     if find() is None:
         message = f"no control plane: {REMEDY}"
-        if os.environ.get("CROWDGATE_KUBE") == "required":
+        if os.environ.get("KUBE_TESTS") == "required":
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
     with cluster(Options(hpa_sync_s=1.0, hpa_downscale_stabilization_s=1.0)) as running:
