@@ -66,3 +66,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     patience: Annotated[
         Seconds, Meta(description="A crowd that has not come after so long does not come.")
     ] = 600.0
+
+    def __post_init__(self) -> None:
+        if self.headroom_max < self.headroom_min:
+            raise ValueError(
+                f"headroom_max ({self.headroom_max:g}) must be at least headroom_min ({self.headroom_min:g})"
+            )

@@ -9,6 +9,7 @@ from scaler.simulate.shapes import Announced
 from scaler.simulate.trace import BadTrace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _HEADERS = (["seconds", "expected_peak_rps"], ["seconds", "expected_peak_rps", "name"])
@@ -16,17 +17,21 @@ _HEADERS = (["seconds", "expected_peak_rps"], ["seconds", "expected_peak_rps", "
 
 def read(path: Path) -> tuple[Announced, ...]:
     """The events of a file. Raises BadTrace, OSError."""
-    events = []
     with path.open(newline="", encoding="utf-8") as file:
-        for number, line in enumerate(csv.reader(file), 1):
-            if number == 1:
-                if line not in _HEADERS:
-                    raise BadTrace(
-                        f"{path}:1: a calendar begins with the line `seconds,expected_peak_rps` (and `,name`)"
-                    )
-            elif line:
-                events.append(_event(path, number, line))
-    return tuple(events)
+        try:
+            return tuple(_events(path, csv.reader(file)))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadTrace(f"{path}: is no CSV: {error}") from None
+
+
+def _events(path: Path, lines: Iterable[list[str]]) -> Iterable[Announced]:
+    for number, line in enumerate(lines, 1):
+        if number == 1 and line not in _HEADERS:
+            raise BadTrace(
+                f"{path}:1: a calendar begins with the line `seconds,expected_peak_rps` (and `,name`)"
+            )
+        if number > 1 and line:
+            yield _event(path, number, line)
 
 
 def _event(path: Path, number: int, line: list[str]) -> Announced:

@@ -59,7 +59,10 @@ def read(path: Path) -> Trace:
     Where rows are more than a second apart, the rate goes from the middle of one to that of the next in a straight line.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(_rows(path, csv.reader(file)))
+        try:
+            rows = list(_rows(path, csv.reader(file)))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadTrace(f"{path}: is no CSV: {error}") from None
     if len(rows) < 2:
         raise BadTrace(f"{path}: a trace needs two rows at least: one tells when the other ends")
     return of_rates(path.stem, _rates(rows))

@@ -73,6 +73,25 @@ def test_a_policy_s_knobs_are_read_and_wrong_ones_named(trace: str, tmp_path: Pa
     assert (costs[1] > 1.5 * costs[0], refused.exit_code, "headrom" in refused.output) == (True, 2, True)
 
 
+def test_knobs_that_contradict_each_other_are_refused(trace: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("demand: {headroom_min: 1.5, headroom_max: 1.2}\n", "utf-8")
+    refused = simulate("--trace", trace, "--policy", str(path))
+    assert (refused.exit_code, "must be at least headroom_min (1.5)" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize("option", ["--trace", "--calendar"])
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\x00", b"seconds,requests\n0,\xff\n", b'"' + b"a" * 200_000 + b'"']
+)
+def test_what_is_no_csv_is_one_sentence(trace: str, tmp_path: Path, option: str, data: bytes) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(data)
+    options = (option, str(path)) if option == "--trace" else ("--trace", trace, option, str(path))
+    refused = simulate(*options)
+    assert (refused.exit_code, "x.csv: is no CSV" in refused.output) == (2, True)
+
+
 @pytest.mark.parametrize("name", ["x.svg", "x.html"])
 def test_it_draws(trace: str, tmp_path: Path, name: str) -> None:
     simulate("--trace", trace, "--against", "hpa", "--plot", str(tmp_path / name))
