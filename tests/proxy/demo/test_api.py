@@ -35,7 +35,12 @@ def test_a_signal_ends_it_cleanly_in_less_than_a_second(cache: Path, number: sig
     with running(cache) as api:
         assert _get(f"{api.url}/healthz") == b"ok\n"
         assert _seconds_to_end(api, number) < 1
-        assert api.process.communicate() == ("", "")
+        said, errors = api.process.communicate()
+        # Whoever comes first builds the sample, which on a busy machine takes so long that it tells.
+        assert (said, [line for line in errors.splitlines() if not line.startswith("sample data:")]) == (
+            "",
+            [],
+        )
 
 
 def test_endless_answers_do_not_hold_up_the_end(cache: Path) -> None:
