@@ -147,6 +147,10 @@ async def test_what_is_warmed_for_every_host_is_fetched_without_such_fields(
     site: Site, target: str, line: str
 ) -> None:
     warmed = Site(api=site.api, proxy=site.proxy, path=target)
+    async with asyncio.timeout(5):
+        # Warming is done beside the first requests.
+        while not warmed.asked:
+            await asyncio.sleep(0.01)
     before = len(warmed.asked)
     for host in ("Host: api.test", "Host: other.test"):
         # Forced: what is stored must not do.

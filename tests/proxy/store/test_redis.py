@@ -222,7 +222,10 @@ async def test_a_redis_that_became_too_far_away_is_taken_out_and_back(faulty: Fa
     async with tier_on(url_of(faulty)) as (tier, _):
         await tier.put("k", b"v", 60)
         faulty.set(delay_s=0.2)
-        took = [(await seconds(tier.get("k")))[0] for _ in range(4)]
+        took: list[float] = []
+        # Where the machine is busy, a time-out or two are the loop's own.
+        while tier.up and len(took) < 20:
+            took.append((await seconds(tier.get("k")))[0])
         assert max(took) < TIMEOUT + SLACK
         assert not tier.up
         faulty.set()
