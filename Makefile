@@ -38,7 +38,7 @@ test: $(VENV)/.dev ## Install what the tests need and run them (TESTS=tests/prox
 	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(TESTS) $(ARGS) || { \
 	    [ $$? = 1 ] || exit 2; \
 	    echo "=== FAILED BESIDE OTHER TESTS; once more, alone: a test that minds how busy the machine is passes now ==="; \
-	    $(BIN)/python -m pytest --numprocesses 0 --last-failed --last-failed-no-failures none $(ARGS); }
+	    $(BIN)/python -m pytest --numprocesses 0 --last-failed --last-failed-no-failures none $(TESTS) $(ARGS); }
 
 coverage: ## The same, and which lines they run (those of processes that tests start are not seen).
 	@$(MAKE) test ARGS='--cov --cov-report term:skip-covered $(ARGS)'
