@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -21,7 +21,6 @@ from yarl import URL
 from scaler.credentials import Credentials
 from scaler.objects import Kind, Status
 
-T = TypeVar("T")
 FIELD_MANAGER = "crowdgate-scaler"
 JSON_PATCH = "application/json-patch+json"
 _TIMEOUT_S = 5.0

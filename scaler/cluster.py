@@ -14,7 +14,18 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from scaler.api import JSON_PATCH, Api, Call, Outcome, Refused, Written, refusal, shortened, status_of
+from scaler.api import (
+    FIELD_MANAGER,
+    JSON_PATCH,
+    Api,
+    Call,
+    Outcome,
+    Refused,
+    Written,
+    refusal,
+    shortened,
+    status_of,
+)
 from scaler.objects import (
     BUDGETS,
     CONFIG_MAPS,
@@ -41,7 +52,6 @@ from scaler.objects import (
 )
 
 T = TypeVar("T")
-FIELD_MANAGER = "crowdgate-scaler"
 # 500 pods of a full list are 5 MiB at most; a page has no more.
 _PAGE = 500
 # A watch ends, and everything is listed again: what was missed, however it was missed, is old by so much.

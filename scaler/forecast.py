@@ -23,8 +23,6 @@ _STEADY_NOISE = math.sqrt(SHORT_S / _STEADY_S)
 _SURE = 2.0
 # To go on growing is more than to be more.
 _SURE_OF_GROWTH = 2.8
-
-
 # By how much more came than was foreseen: in steps of 2 %, up to eight times as much.
 _STEP = math.log(1.02)
 _BINS = 106
@@ -37,7 +35,7 @@ class Forecast:
     """Requests a second."""
 
     now: float
-    """The larger of what came just now and in the last minute."""
+    """The longest mean of late that no shorter one contradicts."""
     ahead: float
     """At the horizon, if it goes on as it does."""
     noise: float = 0.0
@@ -96,9 +94,8 @@ class Surprises:
     def factor(self, share: float, most: float) -> float:
         """By what a forecast has to be multiplied, so that all but such a share of what came would have been foreseen."""
         rest = share * self._total
-        top = min(_BINS - 1, math.ceil(math.log(most) / _STEP))
         for place in range(_BINS - 1, -1, -1):
             rest -= self._weights[place]
             if rest < 0:
-                return min(most, math.exp(min(place, top) * _STEP))
+                return min(most, math.exp(place * _STEP))
         return 1.0

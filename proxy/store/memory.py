@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 V = TypeVar("V")
+_Shared = TypeVar("_Shared", str, int, float)
 
 # The node 80, `until` 24, a slot in the dict (which grows in leaps) and one in the ghost; the rest is what allocators round up,
 # and by what a process grows beyond what it uses.
@@ -43,12 +44,14 @@ def _by_none(_value: object) -> bool:
 
 def _rounded(size: int) -> int:
     """A size of which there are few: a number takes 32 bytes, so entries share them."""
-    return _one(size + -size % 64)
+    rounded: int = one(size + -size % 64)
+    return rounded
 
 
-@lru_cache(maxsize=4096)
-def _one(size: int) -> int:
-    return size
+@lru_cache(maxsize=4096, typed=True)
+def one(value: _Shared) -> _Shared:
+    """The same value, of which there is one for all who have it: a tag, a number."""
+    return value
 
 
 class Memory(Generic[V]):

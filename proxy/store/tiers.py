@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from heapq import heappush, heappushpop
 from math import ceil, frexp, inf, ldexp
 from time import monotonic, time
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +16,7 @@ from proxy.policy.purges import GOOD, Purges, Standing, logged
 from proxy.policy.routes import Route
 from proxy.store.entry import Beginning, Damaged, Entry, body_of, concerned_in, decode, encode
 from proxy.store.heads import Forms
-from proxy.store.memory import Memory
+from proxy.store.memory import Memory, one
 from proxy.store.shared import Put, SharedTier
 from proxy.wire.fields import Fields
 
@@ -30,8 +29,6 @@ _AT_ONCE = 1000
 _SWEPT_AT_ONCE = 5
 _SWEEP_S = 0.001
 _JUST_NOW_S = 0.1
-
-_V = TypeVar("_V", str, float)
 
 
 class Copy(msgspec.Struct, eq=False, gc=False):
@@ -200,10 +197,10 @@ class Tiers:
             entry,
             form=form,
             lines=lines,
-            tags=tuple(map(_one, entry.tags)),
-            revalidate_s=_one(entry.revalidate_s),
-            error_s=_one(entry.error_s),
-            took_s=_one(_about(entry.took_s)),
+            tags=tuple(map(one, entry.tags)),
+            revalidate_s=one(entry.revalidate_s),
+            error_s=one(entry.error_s),
+            took_s=one(_about(entry.took_s)),
         )
 
     def _is_newer(self, copy: Copy, entry: Entry, now: float) -> bool:
@@ -436,12 +433,6 @@ class Tiers:
     def _crowded(self, base_key: str) -> bool:
         copy = self.memory.get(base_key)
         return isinstance(copy, Sign) and copy.crowded
-
-
-# Of a tag that thousands of entries have, or a number, one is enough.
-@lru_cache(maxsize=4096, typed=True)
-def _one(value: _V) -> _V:
-    return value
 
 
 def _about(seconds: float) -> float:

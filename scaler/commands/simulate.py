@@ -27,8 +27,8 @@ from scaler.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from scaler.calendar import Event
     from scaler.simulate.play import Policy
-    from scaler.simulate.shapes import Announced
     from scaler.simulate.trace import Trace
     from scaler.simulate.world import World
 
@@ -48,7 +48,7 @@ class _Duration(click.ParamType[float]):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     trace: Trace
-    calendar: tuple[Announced, ...]
+    calendar: tuple[Event, ...]
     knobs: Demand
     deployment: Deployment
     against: tuple[str, ...]

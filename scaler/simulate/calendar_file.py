@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from scaler.simulate.shapes import Announced
+from scaler.calendar import Event
 from scaler.simulate.trace import BadTrace
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HEADERS = (["seconds", "expected_peak_rps"], ["seconds", "expected_peak_rps", "name"])
 
 
-def read(path: Path) -> tuple[Announced, ...]:
+def read(path: Path) -> tuple[Event, ...]:
     """The events of a file. Raises BadTrace, OSError."""
     with path.open(newline="", encoding="utf-8") as file:
         try:
@@ -24,7 +24,7 @@ def read(path: Path) -> tuple[Announced, ...]:
             raise BadTrace(f"{path}: is no CSV: {error}") from None
 
 
-def _events(path: Path, lines: Iterable[list[str]]) -> Iterable[Announced]:
+def _events(path: Path, lines: Iterable[list[str]]) -> Iterable[Event]:
     for number, line in enumerate(lines, 1):
         if number == 1 and line not in _HEADERS:
             raise BadTrace(
@@ -34,7 +34,7 @@ def _events(path: Path, lines: Iterable[list[str]]) -> Iterable[Announced]:
             yield _event(path, number, line)
 
 
-def _event(path: Path, number: int, line: list[str]) -> Announced:
+def _event(path: Path, number: int, line: list[str]) -> Event:
     try:
         at, peak = int(line[0]), float(line[1])
     except (ValueError, IndexError):
@@ -45,4 +45,4 @@ def _event(path: Path, number: int, line: list[str]) -> Announced:
         raise BadTrace(
             f"{path}:{number}: an event is at 0 s or later, and expects more than 0 requests a second"
         )
-    return Announced(at=at, peak=peak, name=line[2] if len(line) > 2 else "")
+    return Event(at=at, peak=peak, name=line[2] if len(line) > 2 else "")

@@ -10,8 +10,8 @@ from scaler.sizer import Sizer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from scaler.calendar import Event
     from scaler.settings import Demand
-    from scaler.simulate.shapes import Announced
     from scaler.simulate.world import Deployment, World
 
 
@@ -22,13 +22,12 @@ class Ours:
         self,
         knobs: Demand,
         deployment: Deployment,
-        calendar: Iterable[Announced] = (),
+        calendar: Iterable[Event] = (),
         name: str = "crowdgate",
     ) -> None:
         self.name = name
         self.period_s = max(1, round(knobs.interval))
-        events = [Event(at=one.at, peak=one.peak, name=one.name) for one in calendar]
-        self._sizer = Sizer(knobs, deployment.pod_start_s, deployment.pod_capacity, events)
+        self._sizer = Sizer(knobs, deployment.pod_start_s, deployment.pod_capacity, tuple(calendar))
 
     def replicas(self, world: World) -> int:
         """As many as the scaler would have."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
+from scaler.calendar import Event
 from scaler.simulate.trace import BadTrace, Trace, of_rates
 
 if TYPE_CHECKING:
@@ -20,22 +21,12 @@ _ONSALE = re.compile(r"onsale\(x([0-9]{1,3}),([0-9]{1,4})s\)")
 NAMES = ("onsale(x10,120s)", "onsale(x30,60s)", "diurnal", "burst", "noshow")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Announced:
-    """An event of the calendar, in the trace's time."""
-
-    at: int
-    peak: float
-    """Requests a second that are expected."""
-    name: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Shape:
     """A trace, and what a calendar would have said of it."""
 
     trace: Trace
-    calendar: tuple[Announced, ...] = ()
+    calendar: tuple[Event, ...] = ()
 
 
 def drawn(name: str) -> Shape:
@@ -63,13 +54,13 @@ def _on_sale(name: str, factor: int, ramp_s: int) -> Shape:
         return _BASE * (1 + (factor - 1) * math.pow(0.5, fading))
 
     trace = of_rates(name, map(rate, range(6 * _HOUR)))
-    return Shape(trace, (Announced(at=opens, peak=_BASE * factor, name="on sale"),))
+    return Shape(trace, (Event(at=opens, peak=_BASE * factor, name="on sale"),))
 
 
 def _no_show() -> Shape:
     """A sale that is announced, and nobody comes."""
     trace = of_rates("noshow", [_BASE] * (6 * _HOUR))
-    return Shape(trace, (Announced(at=2 * _HOUR, peak=10 * _BASE, name="on sale"),))
+    return Shape(trace, (Event(at=2 * _HOUR, peak=10 * _BASE, name="on sale"),))
 
 
 def _diurnal() -> Shape:

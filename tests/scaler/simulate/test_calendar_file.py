@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from scaler.calendar import Event
 from scaler.simulate.calendar_file import read
-from scaler.simulate.shapes import Announced
 from scaler.simulate.trace import BadTrace
 
 
@@ -17,8 +17,8 @@ def test_events_are_read_with_and_without_names(tmp_path: Path) -> None:
     named = read(written(tmp_path, "seconds,expected_peak_rps,name\n60,500,sale\n\n120,70.5,\n"))
     plain = read(written(tmp_path, "seconds,expected_peak_rps\n60,500\n"))
     assert (named, plain) == (
-        (Announced(at=60, peak=500.0, name="sale"), Announced(at=120, peak=70.5)),
-        (Announced(at=60, peak=500.0),),
+        (Event(at=60, peak=500.0, name="sale"), Event(at=120, peak=70.5)),
+        (Event(at=60, peak=500.0),),
     )
 
 

@@ -2,17 +2,18 @@
 
 import pytest
 
+from scaler.calendar import Event
 from scaler.settings import Demand
 from scaler.simulate.hpa import Hpa
 from scaler.simulate.ours import Ours
 from scaler.simulate.play import play
-from scaler.simulate.shapes import Announced, drawn
+from scaler.simulate.shapes import drawn
 from scaler.simulate.world import Deployment, Figures
 
 
 def sized(name: str, *, factor: float = 1.0, pod_start_s: int = 30, known: bool = True) -> Figures:
     shape, deployment = drawn(name), Deployment(pod_start_s=pod_start_s)
-    calendar = [Announced(at=one.at, peak=one.peak * factor) for one in shape.calendar] if known else []
+    calendar = [Event(at=one.at, peak=one.peak * factor) for one in shape.calendar] if known else []
     return play(shape.trace, Ours(Demand(), deployment, calendar), deployment).figures
 
 

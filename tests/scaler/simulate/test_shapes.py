@@ -1,6 +1,7 @@
 import pytest
 
-from scaler.simulate.shapes import NAMES, Announced, drawn
+from scaler.calendar import Event
+from scaler.simulate.shapes import NAMES, drawn
 from scaler.simulate.trace import BadTrace
 
 
@@ -23,7 +24,7 @@ def test_an_on_sale_rises_as_its_name_says_and_was_announced() -> None:
         1000,
         550,
     ]
-    assert shape.calendar == (Announced(at=7200, peak=1000.0, name="on sale"),)
+    assert shape.calendar == (Event(at=7200, peak=1000.0, name="on sale"),)
 
 
 def test_to_a_no_show_nobody_comes() -> None:
